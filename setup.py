@@ -1,0 +1,5 @@
+"""Packaging entry point; metadata, extras and tool settings live in pyproject.toml."""
+
+from setuptools import setup
+
+setup()

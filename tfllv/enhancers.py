@@ -1,0 +1,184 @@
+"""The one table of enhancement methods: `get(name)` gives image -> image, for classical methods and networks alike.
+
+Importing this module imports no TensorFlow; a classical method never does, a network does when it is first got.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfllv import contracts
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+      kind: `classical` or `network`.
+      summary: one line for `tfllv list`.
+      source: the paper or the reference implementation.
+      module: where the function (classical) or the enhancer factory (network) is.
+      function: its name.
+      halo: pixels around an output pixel that it depends on; None where it depends on the whole image.
+    """
+
+    kind: str
+    summary: str
+    source: str
+    module: str
+    function: str
+    halo: int | None = None
+
+
+METHODS: dict[str, Method] = {
+    "histogram_equalization": Method(
+        "classical",
+        "global histogram equalisation of the luma",
+        "OpenCV equalizeHist on Y of YCrCb",
+        "tfllv.ops.exposure",
+        "equalize_histogram",
+    ),
+    "clahe": Method(
+        "classical",
+        "contrast-limited adaptive histogram equalisation of L",
+        "Zuiderveld 1994; OpenCV CLAHE on L of Lab",
+        "tfllv.ops.exposure",
+        "equalize_adaptive",
+    ),
+    "gamma": Method("classical", "gamma correction, x ** 0.5", "power law", "tfllv.ops.exposure", "adjust_gamma", 0),
+    "exposure": Method(
+        "classical", "exposure correction, 1.5 times", "linear gain", "tfllv.ops.exposure", "adjust_exposure", 0
+    ),
+    "adaptive_gamma": Method(
+        "classical",
+        "gamma chosen from the mean level, so that mid-grey results",
+        "gamma = log(0.5) / log(mean)",
+        "tfllv.ops.exposure",
+        "adapt_gamma",
+    ),
+    "ssr": Method(
+        "classical",
+        "single-scale Retinex",
+        "Jobson, Rahman and Woodell 1997, doi:10.1109/83.557356",
+        "tfllv.ops.retinex",
+        "apply_ssr",
+    ),
+    "msr": Method(
+        "classical",
+        "multi-scale Retinex",
+        "Jobson, Rahman and Woodell 1997, doi:10.1109/83.597272",
+        "tfllv.ops.retinex",
+        "apply_msr",
+    ),
+    "lime": Method(
+        "classical",
+        "LIME: refined illumination map",
+        "Guo, Li and Ling 2017, doi:10.1109/TIP.2016.2639450",
+        "tfllv.ops.lime",
+        "apply_lime",
+    ),
+    "sgz": Method(
+        "network",
+        "SGZ: zero-shot, semantic-guided curve network",
+        "Zheng and Gupta 2022, arXiv:2110.00970",
+        "tfllv.runner.networks",
+        "curve_enhancer",
+    ),
+    "zero_dce": Method(
+        "network",
+        "Zero-DCE: deep curve estimation",
+        "Guo et al. 2020, arXiv:2001.06826",
+        "tfllv.runner.networks",
+        "curve_enhancer",
+    ),
+    "zero_dce_pp": Method(
+        "network",
+        "Zero-DCE++: light deep curve estimation",
+        "Li, Guo and Loy 2021, arXiv:2103.00860",
+        "tfllv.runner.networks",
+        "curve_enhancer",
+    ),
+}
+
+
+class Enhancer:
+    """image -> image. Made by `get`; call it, or use `tiled` for large pictures and `stream` for video.
+
+    Attributes:
+      name: its key in `METHODS`.
+      method: the table row.
+    """
+
+    def __init__(self, name: str, function: Callable[[np.ndarray], np.ndarray]):
+        self.name = name
+        self.method = METHODS[name]
+        self._function = function
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """Enhances one image or one batch.
+
+        Args:
+          image: [H, W, 3] or [B, H, W, 3], float32 in [0, 1] or uint8.
+
+        Returns:
+          An array of the same shape and type; float32 is in [0, 1].
+
+        Raises:
+          ValueError: by `contracts.check_image`.
+        """
+        array = contracts.check_image(image)
+        result = self._function(contracts.to_float(array))
+        return contracts.to_uint8(result) if array.dtype == np.uint8 else result
+
+    def tiled(self, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+        """Enhances one image of any size in bounded memory.
+
+        Args:
+          image: [H, W, 3] uint8, uint16 or float32 in [0, 1].
+          tile: side of a tile in pixels; None chooses, 0 does not tile.
+
+        Returns:
+          An array of the same shape and type, within one level of 255 of the untiled result.
+        """
+        result = self._function(contracts.to_float(image))
+        if image.dtype == np.uint8:
+            return contracts.to_uint8(result)
+        if image.dtype == np.uint16:
+            return (np.clip(result, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+        return result
+
+    def stream(self, *, smoothing: float = 0.9) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns a function for the frames of one video, in order: [H, W, 3] uint8 -> the same.
+
+        Args:
+          smoothing: weight of the past in the moving average of what the method estimates, in [0, 1); 0 treats each
+            frame alone. Methods that estimate nothing smoothable treat each frame alone.
+        """
+        del smoothing
+        return self.__call__
+
+
+def get(name: str, **options: Any) -> Enhancer:
+    """Returns the enhancer `name`.
+
+    Args:
+      name: a key of `METHODS`.
+      **options: the method's own options; networks take `weights` (a file; default: those shipped), `precision`
+        (`float32` or `bfloat16`) and the network's options.
+
+    Raises:
+      ValueError: if the name or an option is unknown, or a network has no weights.
+    """
+    if name not in METHODS:
+        raise ValueError(f"`name` must be a method. Received: name='{name}'; {contracts.nearest_name(name, METHODS)}")
+    method = METHODS[name]
+    function = getattr(importlib.import_module(method.module), method.function)
+    if method.kind == "classical":
+        return Enhancer(name, lambda image: function(image, **options))
+    return function(name, **options)

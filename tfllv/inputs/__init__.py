@@ -1,0 +1,1 @@
+"""Inputs: image files and `tf.data` pipelines that yield batch dicts."""

@@ -1,0 +1,1 @@
+"""Image quality metrics in NumPy; each states its range, direction and protocol."""

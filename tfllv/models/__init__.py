@@ -1,0 +1,86 @@
+"""The networks: `build(name, **options)` gives a Keras model, image -> dict of tensors.
+
+`MODELS` is the one explicit table; it holds module names as text, so that reading it imports nothing.
+Every network takes float32 [B, H, W, 3] in [0, 1], any H and W, and returns a dict with `image` of the same shape
+and its other outputs by name. Weights are read with `model.load_weights(path)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pathlib
+from typing import Any
+
+from tfllv import contracts
+
+WEIGHTS_FOLDER = pathlib.Path(__file__).parent.parent / "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """One row of the table: where the class is, what it is, and the weights file shipped with the package, if any."""
+
+    module: str
+    class_name: str
+    summary: str
+    source: str
+    weights: str | None = None
+
+
+MODELS: dict[str, ModelEntry] = {
+    "sgz": ModelEntry(
+        "tfllv.models.sgz",
+        "SGZ",
+        "zero-shot, semantic-guided curve network (10,561 parameters)",
+        "Zheng and Gupta, WACV Workshops 2022, arXiv:2110.00970",
+        weights="sgz.weights.h5",
+    ),
+    "zero_dce": ModelEntry(
+        "tfllv.models.zero_dce",
+        "ZeroDCE",
+        "zero-reference deep curve estimation (79,416 parameters)",
+        "Guo et al., CVPR 2020, arXiv:2001.06826",
+    ),
+    "zero_dce_pp": ModelEntry(
+        "tfllv.models.zero_dce",
+        "ZeroDCEPP",
+        "zero-reference deep curve estimation, light version (10,561 parameters)",
+        "Li, Guo and Loy, TPAMI 2021, arXiv:2103.00860",
+    ),
+}
+
+
+def entry(name: str) -> ModelEntry:
+    """Returns the table row of `name`.
+
+    Raises:
+      ValueError: if there is no such network; the message names the nearest one.
+    """
+    if name not in MODELS:
+        raise ValueError(f"`name` must be a network. Received: name='{name}'; {contracts.nearest_name(name, MODELS)}")
+    return MODELS[name]
+
+
+def build(name: str, **options: Any) -> Any:
+    """Builds a network with fresh random weights.
+
+    Args:
+      name: a key of `MODELS`.
+      **options: the network's own options, such as `scale_factor=12` for `sgz`.
+
+    Returns:
+      A built `keras.Model`: float32 [B, H, W, 3] in [0, 1] -> dict with `image` of the same shape.
+
+    Raises:
+      ValueError: if the name or an option is unknown.
+    """
+    row = entry(name)
+    return getattr(importlib.import_module(row.module), row.class_name)(**options)
+
+
+def shipped_weights(name: str) -> pathlib.Path | None:
+    """Returns the path of the weights shipped for `name`, or None where none are shipped."""
+    row = entry(name)
+    path = WEIGHTS_FOLDER / row.weights if row.weights else None
+    return path if path and path.exists() else None

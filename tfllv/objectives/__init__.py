@@ -1,0 +1,1 @@
+"""Objectives: (network, batch) -> named loss terms."""

@@ -1,0 +1,1 @@
+"""Pure image functions on NumPy arrays: image -> image, no state, no file."""

@@ -1,0 +1,1 @@
+"""Enhancers applied to the real world: any size, folders, video, bounded memory."""

@@ -1,0 +1,1 @@
+"""The training engine: learner, loop, checkpoints, trackers."""
