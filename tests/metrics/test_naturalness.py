@@ -45,9 +45,9 @@ def test_pixels_beyond_the_last_block_do_not_count(photo):
 
 
 def test_small_and_flat_images_and_batches_are_refused(photo):
-    with pytest.raises(ValueError, match="at least two blocks of 96x96 pixels. Received: 96x191"):
+    with pytest.raises(ValueError, match=r"at least two blocks of 96x96 pixels. Received: 96x191"):
         metrics.niqe(photo[:191, :96])
-    with pytest.raises(ValueError, match="two blocks with texture. Received: 0 of 4"):
+    with pytest.raises(ValueError, match=r"two blocks with texture. Received: 0 of 4"):
         metrics.niqe(np.full((192, 192, 3), 77, np.uint8))
     with pytest.raises(ValueError, match="not a batch"):
         metrics.niqe(photo[None])

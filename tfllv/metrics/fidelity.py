@@ -40,14 +40,10 @@ def _unit(image: np.ndarray, name: str, max_value: float, quantize: bool) -> np.
     if image.dtype == np.uint8:
         return image / 255.0
     if image.dtype.kind != "f":
-        raise ValueError(
-            f"`{name}` must be uint8 or float. Received: dtype={image.dtype}; divide by its maximum first."
-        )
+        raise ValueError(f"`{name}` must be uint8 or float. Received: dtype={image.dtype}; divide it first.")
     scaled = image.astype(np.float64) / max_value
     if not np.isfinite(scaled).all():
-        raise ValueError(
-            f"`{name}` must be finite. Received: {int((~np.isfinite(scaled)).sum())} NaN or infinite values."
-        )
+        raise ValueError(f"`{name}` must be finite. Received: {int((~np.isfinite(scaled)).sum())} values that are not.")
     # A picture in [0, 255] scored as if in [0, 1] gains 48.13 dB unnoticed; a network's overshoot stays far below 2.
     if np.abs(scaled).max() > 2:
         raise ValueError(

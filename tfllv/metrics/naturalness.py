@@ -2,7 +2,7 @@
 
 The figures of the pristine model (`niqe_pristine.npz`: mean 36, covariance 36 x 36, window 7 x 7) are those of the
 original release by Mittal, Soundararajan and Bovik, Laboratory for Image and Video Engineering, University of Texas at
-Austin, trained there on 125 pristine photographs. MATLAB's toolbox ships other figures; its values are lower by up to 1.
+Austin, trained there on 125 pristine photographs. MATLAB's toolbox ships other figures and gives other values.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _asymmetric_gaussian(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _halve(grey: np.ndarray) -> np.ndarray:
-    """Halves an image of even sides by the cubic kernel (a = -0.5) stretched to 8 taps, as MATLAB's imresize(x, 0.5)."""
+    """Halves an image of even sides by the cubic kernel (a = -0.5) stretched to 8 taps, as MATLAB's imresize."""
     distance = np.abs(np.arange(8) - 3.5) / 2
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
