@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pathlib
 from typing import Any
 
@@ -76,7 +77,14 @@ def build(name: str, **options: Any) -> Any:
       ValueError: if the name or an option is unknown.
     """
     row = entry(name)
-    return getattr(importlib.import_module(row.module), row.class_name)(**options)
+    network = getattr(importlib.import_module(row.module), row.class_name)
+    known = inspect.signature(network.__init__).parameters.keys() - {"self"}
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"`{name}` has no such option. Received: {option}={options[option]}; {contracts.nearest_name(option, known)}"
+            )
+    return network(**options)
 
 
 def shipped_weights(name: str) -> pathlib.Path | None:
