@@ -1,0 +1,171 @@
+"""Batches of images from files, in an order that is a pure function of (seed, step).
+
+Image number g of the endless stream belongs to step g // batch_size and to epoch g // n; its place in the epoch is
+drawn by a permutation of (seed, epoch), its crop and flips by (seed, g). So a run can start at any step without
+decoding what came before, and one, two or ten readers that share the work see the same batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfllv import contracts
+from tfllv.inputs import files, transforms
+
+
+class ImageSource:
+    """Images by index, decoded on first use and kept in memory while they fit.
+
+    Attributes:
+      names: [N] what each example is called: the path of its first picture.
+      keys: the keys of an example.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Sequence[pathlib.Path]], *, size: int, fit: str = "resize", cache_mb: int = 2000
+    ):
+        """Checks every file's header.
+
+        Args:
+          columns: key -> N paths; `{"low": [...]}` or `{"low": [...], "high": [...]}`, pictures of a row as a pair.
+          size: side of the images in pixels.
+          fit: `resize` makes every image [size, size, 3], `crop` keeps it and only enlarges sides that are too short.
+          cache_mb: memory for decoded images, in 10**6 bytes.
+
+        Raises:
+          ValueError: naming the file, if one is not an image; or if the columns differ in length.
+        """
+        lengths = {key: len(paths) for key, paths in columns.items()}
+        if len(set(lengths.values())) != 1 or not all(lengths.values()):
+            raise ValueError(f"`columns` must be of one length, at least 1. Received: {lengths}.")
+        for paths in columns.values():
+            for path in paths:
+                files.check_header(path)
+        self.keys = tuple(columns)
+        self.names = [str(path) for path in next(iter(columns.values()))]
+        self.size, self.fit = size, fit
+        self.failure: Exception | None = None
+        self._columns = {key: list(paths) for key, paths in columns.items()}
+        self._free = cache_mb * 10**6
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def fingerprint(self) -> str:
+        """Returns a word that changes when the list of files changes (not their folder)."""
+        text = "\n".join(pathlib.Path(name).name for name in self.names)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def read(self, key: str, index: int) -> np.ndarray:
+        """Returns the picture `key` of example `index` as [H, W, 3] uint8."""
+        kept = self._kept.get((key, index))
+        if kept is not None:
+            return kept
+        image = files.fit(files.read_image(self._columns[key][index]), self.size, mode=self.fit)
+        with self._lock:
+            if image.nbytes <= self._free and (key, index) not in self._kept:
+                self._free -= image.nbytes
+                self._kept[key, index] = image
+        return image
+
+    def _read_all(self, index: int) -> list[np.ndarray]:
+        try:
+            return [self.read(key, int(index)) for key in self.keys]
+        except (ValueError, OSError) as error:
+            self.failure = error
+            raise
+
+    def load(self, index: tf.Tensor) -> transforms.Example:
+        """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}."""
+        shape = [self.size, self.size, 3] if self.fit == "resize" else [None, None, 3]
+        pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self.keys), stateful=False)
+        example = {key: tf.ensure_shape(picture, shape) for key, picture in zip(self.keys, pictures, strict=True)}
+        example[contracts.NAME] = tf.constant(self.names)[index]
+        return example
+
+
+def permutation(seed: int | tf.Tensor, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the order of epoch `epoch`: [count] int64, a pure function of its arguments."""
+    key = tf.stack([tf.cast(seed, tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), key, alg="philox")
+
+
+def batch_indices(count: int, *, seed: int, step: int, batch_size: int) -> np.ndarray:
+    """Returns which examples step `step` trains on: [batch_size] int64."""
+    numbers = np.arange(step * batch_size, (step + 1) * batch_size)
+    orders = {epoch: permutation(seed, epoch, count).numpy() for epoch in sorted(set((numbers // count).tolist()))}
+    return np.array([orders[number // count][number % count] for number in numbers.tolist()])
+
+
+def total_steps(count: int, *, num_epochs: int, batch_size: int) -> int:
+    """Returns the steps that show every one of `count` examples `num_epochs` times, rounded up."""
+    return -(-count * num_epochs // batch_size)
+
+
+def _stream(count: int, *, seed: int, start: int, stop: int) -> tf.data.Dataset:
+    """Returns the pairs (number in the stream, index of the example) from `start` to before `stop`."""
+    epochs = tf.data.Dataset.range(start // count, -(-stop // count))
+    indices = epochs.flat_map(lambda epoch: tf.data.Dataset.from_tensor_slices(permutation(seed, epoch, count)))
+    indices = indices.skip(start % count).take(stop - start)
+    return tf.data.Dataset.zip(tf.data.Dataset.range(start, stop), indices)
+
+
+def training_batches(
+    source: ImageSource,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    stop_step: int,
+    augment: bool = False,
+    num_workers: int = 4,
+    shard: tuple[int, int] = (0, 1),
+    parts: int = 1,
+) -> tf.data.Dataset:
+    """Returns the batches of steps `start_step` to before `stop_step`.
+
+    Args:
+      source: the images.
+      batch_size: images a step, over all shards.
+      seed: of order, crops and flips.
+      start_step: first step; what came before is not decoded.
+      stop_step: one past the last step.
+      augment: random flips and quarter turns.
+      num_workers: threads that decode.
+      shard: (i, k): only the i-th of k equal, consecutive pieces of each batch.
+      parts: the piece comes as so many consecutive batches (one a replica).
+
+    Returns:
+      A dataset of {key: [b, size, size, 3] float32 in [0, 1], "name": [b] string}, b = batch_size / (k * parts).
+
+    Raises:
+      ValueError: if the batch cannot be divided so.
+    """
+    place, shards = shard
+    if batch_size % (shards * parts):
+        raise ValueError(
+            f"`train_batch_size` must be a multiple of the {shards * parts} replicas. Received: {batch_size}."
+        )
+    piece = batch_size // shards
+    stream = _stream(len(source), seed=seed, start=start_step * batch_size, stop=stop_step * batch_size)
+    if shards > 1:
+        stream = stream.filter(lambda number, index: number % batch_size // piece == place)
+    changes = [transforms.random_crop(source.size)] if source.fit == "crop" else []
+    changes += [transforms.random_dihedral()] if augment else []
+
+    def make(number: tf.Tensor, index: tf.Tensor) -> transforms.Example:
+        example = source.load(index)
+        for change in changes:
+            example = change(example, tf.stack([tf.constant(seed, tf.int64), number]))
+        return example
+
+    dataset = stream.map(make, num_parallel_calls=num_workers, deterministic=True)
+    return dataset.batch(piece // parts, drop_remainder=True).map(transforms.to_float).prefetch(2)

@@ -1,0 +1,73 @@
+"""Paired transforms: dict -> dict, the same change to every picture-like entry.
+
+A transform is a function (example, seed) -> example for `tf.data`. `example` holds [H, W, C] tensors under the keys of
+`contracts`; `seed` is an int64 [2] tensor. Randomness comes from `seed` alone, so image, target and mask are cut and
+turned alike, and a step's data does not depend on what ran before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfllv import contracts
+
+Example = dict[str, tf.Tensor]
+Transform = Callable[[Example, tf.Tensor], Example]
+
+PICTURES = (contracts.LOW, contracts.HIGH, contracts.MASK)
+
+
+def _map_pictures(example: Example, function: Callable[[tf.Tensor], tf.Tensor]) -> Example:
+    return {key: function(value) if key in PICTURES else value for key, value in example.items()}
+
+
+def _draw(seed: tf.Tensor, salt: int, limit: tf.Tensor | int) -> tf.Tensor:
+    """Returns a whole number in [0, limit), from (seed, salt) alone."""
+    seed = seed + tf.constant([0, salt], tf.int64) * 7919
+    return tf.random.stateless_uniform([], seed, minval=0, maxval=limit, dtype=tf.int32, alg="philox")
+
+
+def random_crop(size: int) -> Transform:
+    """Cuts one random [size, size] square out of every picture; sides must be at least `size` and equal in a pair."""
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        shape = tf.shape(example[contracts.LOW])
+        top = _draw(seed, 1, shape[0] - size + 1)
+        left = _draw(seed, 2, shape[1] - size + 1)
+
+        def cut(picture: tf.Tensor) -> tf.Tensor:
+            part = picture[top : top + size, left : left + size]
+            return tf.ensure_shape(part, [size, size, *picture.shape[2:]])
+
+        return _map_pictures(example, cut)
+
+    return apply
+
+
+def random_dihedral() -> Transform:
+    """Flips and turns every picture by one of the eight symmetries of the square."""
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        turns, mirror = _draw(seed, 3, 4), _draw(seed, 4, 2)
+
+        def turn(picture: tf.Tensor) -> tf.Tensor:
+            flat = picture.shape.rank == 2
+            deep = picture[..., tf.newaxis] if flat else picture
+            deep = tf.image.rot90(deep, turns)
+            deep = tf.where(mirror > 0, tf.reverse(deep, [1]), deep)
+            result = deep[..., 0] if flat else deep
+            return tf.ensure_shape(result, picture.shape)
+
+        return _map_pictures(example, turn)
+
+    return apply
+
+
+def to_float(example: Example) -> Example:
+    """Turns uint8 images (not masks) of an example or a batch into float32 in [0, 1]."""
+    return {
+        key: tf.cast(value, tf.float32) * (1 / 255) if key != contracts.NAME and value.dtype == tf.uint8 else value
+        for key, value in example.items()
+    }

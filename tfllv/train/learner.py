@@ -1,0 +1,42 @@
+"""A learner is a network and an objective: what is trained and what for, without data, device or file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+Terms = dict[str, Any]
+Objective = Callable[..., tuple[Terms, dict[str, Any]]]
+
+
+class Learner(keras.Model):
+    """Joins a network and an objective; `tfllv.train.loop` trains it, and so does Keras's `fit` on any backend.
+
+    Attributes:
+      net: image -> dict of tensors; its weights are what is saved and shipped.
+      objective: `objective(net, batch, training=True) -> (terms, outputs)`, terms a dict of weighted scalar losses.
+    """
+
+    def __init__(self, net: keras.Model, objective: Objective, *, name: str = "learner"):
+        super().__init__(name=name)
+        self.net = net
+        self.objective = objective
+
+    def terms(self, batch: Mapping[str, Any], *, training: bool = True) -> tuple[Terms, dict[str, Any]]:
+        """Returns the weighted loss terms, float32 scalars by name, and the network's outputs for a batch.
+
+        Raises:
+          ValueError: if the objective gives no term.
+        """
+        terms, outputs = self.objective(self.net, batch, training=training)
+        if not terms:
+            raise ValueError("`objective` must give at least one loss term. Received: none.")
+        return {name: keras.ops.cast(term, "float32") for name, term in terms.items()}, outputs
+
+    def call(self, batch: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        """Runs network and objective; the sum of the terms is added as the model's loss, for `fit`."""
+        terms, outputs = self.terms(batch, training=training)
+        self.add_loss(sum(terms.values()))
+        return outputs

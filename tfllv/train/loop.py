@@ -1,0 +1,400 @@
+"""The training loop, on `strategy.run`: it knows nothing of what is trained.
+
+A run is (learner, source, config) and a working folder. Everything that a later step depends on (weights, optimizer,
+moving average, loss scale, random states, step) is in each checkpoint, and the data is a function of (seed, step): so
+a run that was killed at any instant and started again ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllv import contracts
+from tfllv.config import TrainConfig
+from tfllv.inputs import pipeline
+from tfllv.train import checkpoints, trackers
+from tfllv.train import strategy as strategies
+from tfllv.train.learner import Learner
+from tfllv.train.optimizer import Adam, Schedule
+
+WEIGHTS = ".weights.h5"
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or gradient became NaN or infinite; the message names the term, the step and the batch's files."""
+
+
+class StoppedError(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and has saved its state."""
+
+
+class Loop:
+    """One run in one working folder.
+
+    Attributes:
+      step: number of steps done.
+      stop_step: where the run ends.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        source: pipeline.ImageSource,
+        config: TrainConfig,
+        *,
+        workdir: pathlib.Path,
+        strategy: tf.distribute.Strategy | None = None,
+        tracker: trackers.Tracker | None = None,
+        validation: pipeline.ImageSource | None = None,
+    ):
+        """Makes the optimizer; the learner must have been built in the strategy's scope.
+
+        Args:
+          learner: network and objective.
+          source: the training images.
+          config: the engine's settings.
+          workdir: where checkpoints, snapshots and curves go.
+          strategy: default one device.
+          tracker: default none.
+          validation: the images for validation; default the training images.
+        """
+        self.learner, self.source, self.config = learner, source, config
+        self.workdir = workdir
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.tracker = tracker or trackers.NoTracker()
+        self.validation = validation or source
+        self.chief = strategies.is_chief(self.strategy)
+        self.checkpoints = checkpoints.Checkpoints(workdir / "checkpoints", keep=config.keep)
+        self.step = 0
+        self.best = float("inf")
+        self.stop_step = config.num_steps or pipeline.total_steps(
+            len(source), num_epochs=config.num_epochs, batch_size=config.train_batch_size
+        )
+        self._names: list[str] = []
+        self._trained = [variable.value for variable in learner.net.trainable_variables]
+        schedule = Schedule(config.lr, config.schedule, self.stop_step, config.warmup_steps, config.lr_end)
+        with self.strategy.scope():
+            self.optimizer = Adam(
+                self._trained,
+                schedule,
+                weight_decay=config.weight_decay,
+                decoupled=config.decoupled_weight_decay,
+                clip_norm=config.grad_clip_norm,
+                ema_decay=config.ema_decay,
+                loss_scaling=config.precision == "float16",
+            )
+        self._train_step = tf.function(self._distributed_step)
+        self._evaluate_step = tf.function(self._evaluate)
+        self._stop_signal = 0
+
+    # The step.
+
+    def _gradients(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns ([terms] loss terms, gradients of the scaled loss / replicas) of one part of a batch."""
+        with tf.GradientTape() as tape:
+            terms, _ = self.learner.terms(batch, training=True)
+            self._names = list(terms)
+            stacked = tf.stack(list(terms.values())) / self.strategy.num_replicas_in_sync
+            scaled = tf.reduce_sum(stacked) * self.optimizer.scale
+        gradients = tape.gradient(scaled, self._trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def _accumulate(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The same for a batch that is run in `accumulate_steps` parts, one after the other."""
+        parts = self.config.accumulate_steps
+        if parts == 1:
+            return self._gradients(batch)
+        pieces = {key: tf.reshape(value, [parts, -1, *value.shape[1:]]) for key, value in batch.items()}
+        first = self._gradients({key: value[0] for key, value in pieces.items()})
+
+        def add(index: tf.Tensor, terms: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
+            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()})
+            return index + 1, terms + more, [total + new for total, new in zip(sums, gradients, strict=True)]
+
+        # A loop in the graph, one part at a time: unrolled, TensorFlow would run the parts side by side.
+        _, terms, sums = tf.while_loop(
+            lambda index, *_: index < parts, add, (1, *first), parallel_iterations=1, maximum_iterations=parts - 1
+        )
+        return terms / parts, [total / parts for total in sums]
+
+    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Returns [terms..., gradient norm, learning rate], the same on every replica."""
+        terms, gradients = self._accumulate(batch)
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            terms = replica.all_reduce(tf.distribute.ReduceOp.SUM, terms)
+        rate = self.optimizer.schedule(self.optimizer.updates)
+        allowed = tf.reduce_all(tf.math.is_finite(terms))
+        norm, _ = self.optimizer.apply(gradients, allowed)
+        return tf.concat([terms, [norm, rate]], 0)
+
+    def _distributed_step(self, batch: Any) -> tf.Tensor:
+        step = self._replica_step
+        if self.config.jit_compile and self.strategy.num_replicas_in_sync == 1:
+            step = tf.function(step, jit_compile=True)
+        return self.strategy.experimental_local_results(self.strategy.run(step, args=(batch,)))[0]
+
+    # The run.
+
+    def run(self) -> dict[str, float]:
+        """Trains from the newest checkpoint, or from the start, to the end.
+
+        Returns:
+          The last validation's terms, with their sum as `total`.
+
+        Raises:
+          NotFiniteError: if a loss or gradient is not finite.
+          StoppedError: after Ctrl-C or SIGTERM, with the state saved.
+          OSError: if something cannot be written; the newest checkpoint is intact.
+        """
+        if self.chief:
+            self.checkpoints.clean()
+        self.restore()
+        values: dict[str, float] = {}
+        with self._signals():
+            if self.step < self.stop_step:
+                self._train()
+            values = self.validate()
+            if self.chief:
+                self.save_weights(self.workdir / f"final{WEIGHTS}")
+        self.tracker.close()
+        return values
+
+    def _train(self) -> None:
+        batches = iter(self._batches())
+        pending: list[tf.Tensor] = []
+        since, start = time.perf_counter(), self.step
+        while self.step < self.stop_step:
+            try:
+                pending.append(self._train_step(next(batches)))
+            except tf.errors.OpError:
+                if self.source.failure is not None:
+                    raise ValueError(str(self.source.failure)) from None
+                raise
+            self.step += 1
+            ended = self._epoch(self.step) > self._epoch(self.step - 1) or self.step == self.stop_step
+            saves = ended or self.step % self.config.checkpoint_steps == 0 or self._stop_signal
+            if saves or self.step % self.config.display_iter == 0:
+                values = self._read(pending)
+                if self.step % self.config.display_iter == 0 or self.step == self.stop_step:
+                    speed = (self.step - start) / (time.perf_counter() - since)
+                    self._report(values, speed)
+                    since, start = time.perf_counter(), self.step
+                pending = []
+            if saves:
+                self._save(ended)
+                if self._stop_signal:
+                    raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
+
+    def _epoch(self, step: int) -> int:
+        return step * self.config.train_batch_size // len(self.source)
+
+    def _batches(self) -> tf.data.Dataset:
+        """Returns the distributed dataset of the steps that remain; names stay on the host."""
+
+        def make(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            shards = context.num_input_pipelines
+            dataset = pipeline.training_batches(
+                self.source,
+                batch_size=self.config.train_batch_size,
+                seed=self.config.seed,
+                start_step=self.step,
+                stop_step=self.stop_step,
+                augment=self.config.augment,
+                num_workers=self.config.num_workers,
+                shard=(context.input_pipeline_id, shards),
+                parts=max(1, context.num_replicas_in_sync // shards),
+            )
+            return dataset.map(_without_name)
+
+        return self.strategy.distribute_datasets_from_function(make)
+
+    def _read(self, pending: list[tf.Tensor]) -> dict[str, float]:
+        """Waits for the steps in flight; returns their mean; NotFiniteError for the first bad one."""
+        rows = np.stack([row.numpy() for row in pending]).astype(np.float64)
+        names = [*self._names, "gradient_norm", "lr"]
+        fine = np.isfinite(rows)
+        if self.optimizer.loss_scaling:
+            # An overflowing gradient is normal with float16: the loss scale has been halved and the step left out.
+            fine[:, -2] = self.optimizer.scale.numpy() > 1e-6
+            rows[:, -2] = np.where(np.isfinite(rows[:, -2]), rows[:, -2], 0)
+        if not fine.all():
+            row = int(np.argmin(fine.all(1)))
+            step = self.step - len(pending) + row
+            what = ", ".join(f"`{name}` is {rows[row, i]}" for i, name in enumerate(names) if not fine[row, i])
+            indices = pipeline.batch_indices(
+                len(self.source), seed=self.config.seed, step=step, batch_size=self.config.train_batch_size
+            )
+            files = ", ".join(self.source.names[index] for index in indices)
+            raise NotFiniteError(f"stopped: {what} at step {step}, batch: {files}. A lower `lr` or `exclude` may help.")
+        values = dict(zip(names, rows.mean(0).tolist(), strict=True))
+        return {"total": sum(values[name] for name in self._names), **values}
+
+    def _report(self, values: dict[str, float], speed: float) -> None:
+        """Prints the progress line and records the scalars."""
+        if not self.chief:
+            return
+        images = speed * self.config.train_batch_size
+        left = round((self.stop_step - self.step) / speed)
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "lr")
+        epoch = self.step * self.config.train_batch_size / len(self.source)
+        print(
+            f"step {self.step}/{self.stop_step}  epoch {epoch:.2f}  {images:.1f} images/s  "
+            f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left  {terms}",
+            flush=True,
+        )
+        self.tracker.scalars(self.step, {f"train/{name}": value for name, value in values.items()})
+        self._log({"step": self.step, "epoch": round(epoch, 4), **values})
+
+    def _log(self, row: dict[str, Any]) -> None:
+        with (self.workdir / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _save(self, epoch_ended: bool) -> None:
+        """Writes the checkpoint, and at every `snapshot_iter`-th epoch's end a snapshot after a validation."""
+        best = False
+        epoch = self._epoch(self.step) - 1
+        if epoch_ended and (self._epoch(self.step) % self.config.snapshot_iter == 0 or self.step == self.stop_step):
+            values = self.validate()
+            best, self.best = values["total"] < self.best, min(values["total"], self.best)
+            if self.chief:
+                folder = self.workdir / self.config.snapshots_folder
+                self.save_weights(folder / f"Epoch{max(0, epoch)}{WEIGHTS}")
+        if self.chief:
+            self.checkpoints.save(self.step, self._arrays(), self._meta(), best=best)
+
+    # Validation.
+
+    def _evaluate(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        terms, outputs = self.learner.terms(batch, training=False)
+        return tf.stack(list(terms.values())), outputs
+
+    def validate(self) -> dict[str, float]:
+        """Returns the mean loss terms over the fixed validation images; records them and the pictures."""
+        if not self.chief:
+            return {"total": float("inf")}
+        count = min(self.config.val_batch_size, len(self.validation))
+        rows, pictures = [], []
+        with self.averaged():
+            for index in np.linspace(0, len(self.validation) - 1, count).round().astype(int).tolist():
+                example = {key: self.validation.read(key, index) for key in self.validation.keys}
+                batch = {key: tf.constant(contracts.to_float(value)[None]) for key, value in example.items()}
+                terms, outputs = self._evaluate_step(batch)
+                rows.append(terms.numpy())
+                pictures.append(np.concatenate([contracts.to_float(example[contracts.LOW]), outputs["image"][0]], 1))
+        values = dict(zip(self._names or [], np.mean(rows, 0).tolist(), strict=False))
+        values = {"total": float(np.mean(rows, 0).sum()), **values}
+        self.tracker.scalars(self.step, {f"validation/{name}": value for name, value in values.items()})
+        if len({picture.shape for picture in pictures}) == 1:
+            self.tracker.pictures(self.step, "validation/before_after", np.stack(pictures))
+        self._log({"step": self.step, "validation": values})
+        return values
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Puts the moving averages in the network's place, where there are any, and the weights back afterwards."""
+        if not self.optimizer.averages:
+            yield
+            return
+        kept = [weight.numpy() for weight in self._trained]
+        try:
+            for weight, average in zip(self._trained, self.optimizer.averages, strict=True):
+                weight.assign(average.numpy())
+            yield
+        finally:
+            for weight, value in zip(self._trained, kept, strict=True):
+                weight.assign(value)
+
+    # Files.
+
+    def save_weights(self, path: pathlib.Path) -> None:
+        """Writes the network's weights (their moving average, where there is one) for `load_weights`, atomically."""
+        part = path.with_name(f".part-{path.name}")
+        with self.averaged():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.learner.net.save_weights(part)
+        try:
+            content = part.read_bytes()
+        finally:
+            part.unlink(missing_ok=True)
+        checkpoints.write_atomically(path, lambda file: file.write(content))
+
+    def _state(self) -> dict[str, Any]:
+        """Returns every variable that a later step depends on, by name, in a fixed order."""
+        net = [variable.value for variable in self.learner.net.variables]
+        extra = [variable.value for variable in getattr(self.learner.objective, "variables", [])]
+        everything = [("net", net), ("objective", extra), ("optimizer", self.optimizer.variables)]
+        return {f"{group}/{i:05d}": variable for group, items in everything for i, variable in enumerate(items)}
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: variable.numpy() for name, variable in self._state().items()}
+
+    def _meta(self) -> dict[str, Any]:
+        return {"best": self.best, "config": self.config.to_dict(), "data": self.source.fingerprint()}
+
+    def restore(self) -> bool:
+        """Goes to the newest readable checkpoint; returns whether there was one.
+
+        Raises:
+          ValueError: if it is of another network.
+        """
+        found = self.checkpoints.load_latest()
+        if found is None:
+            return False
+        arrays, meta = found
+        state = self._state()
+        shapes = {name: tuple(variable.shape) for name, variable in state.items()}
+        if shapes != {name: array.shape for name, array in arrays.items()}:
+            raise ValueError(
+                f"`workdir` must hold a run of the same network and optimizer. Received: '{self.workdir}', whose "
+                f"checkpoint at step {meta['step']} has other arrays; use a new --workdir."
+            )
+        for name, variable in state.items():
+            variable.assign(arrays[name])
+        self.step, self.best = int(meta["step"]), float(meta["best"])
+        if self.chief:
+            print(f"going on from step {self.step} of '{self.workdir}'", flush=True)
+            self._warn_changes(meta)
+        return True
+
+    def _warn_changes(self, meta: dict[str, Any]) -> None:
+        now = json.loads(json.dumps(self.config.to_dict()))
+        changed = [key for key, value in now.items() if meta["config"].get(key) != value]
+        if meta["data"] != self.source.fingerprint():
+            changed.append("the list of images")
+        if changed:
+            print(f"tfllv train: changed since that step: {', '.join(changed)}.", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turns Ctrl-C and SIGTERM into a stop after the step in flight; a second one stops at once."""
+
+        def note(number: int, frame: Any) -> None:
+            if self._stop_signal:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+
+        try:
+            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: signals stay as they are
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _without_name(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    return {key: value for key, value in batch.items() if key != contracts.NAME}

@@ -1,0 +1,216 @@
+"""Adam on plain TensorFlow variables: clipping, both weight decays, loss scaling, moving average, exact state.
+
+Keras's optimizers are not used because a step that must not count (a gradient that is not finite) has to leave every
+bit of the state alone, and because their state cannot be restored to 0 ULP without their own file format.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+_SCALE_START, _SCALE_GROWS_AFTER, _SCALE_MOST = 2.0**15, 2000, 2.0**24
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Learning rate by update number: linear warm-up to `lr`, then constant or a cosine to `lr_end`.
+
+    Attributes:
+      lr: the rate after warm-up.
+      kind: `constant` or `cosine`.
+      steps: number of the update at which the cosine ends.
+      warmup_steps: updates until `lr` is reached.
+      lr_end: where the cosine ends.
+    """
+
+    lr: float
+    kind: str = "constant"
+    steps: int = 1
+    warmup_steps: int = 0
+    lr_end: float = 0.0
+
+    def __call__(self, update: tf.Tensor) -> tf.Tensor:
+        """Returns the float32 rate of update number `update`, counted from 0."""
+        at = tf.cast(update, tf.float32)
+        rate = tf.constant(self.lr, tf.float32)
+        if self.kind == "cosine":
+            done = (at - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+            wave = 0.5 + 0.5 * tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))
+            rate = self.lr_end + (self.lr - self.lr_end) * wave
+        if self.warmup_steps:
+            rate *= tf.minimum(1.0, (at + 1) / self.warmup_steps)
+        return rate
+
+
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1), bias-corrected as in torch.optim.Adam.
+
+    `apply` is called in replica context with each replica's own gradients of (its loss / number of replicas); they are
+    summed over the replicas, then clipped, so every replica takes the same step. If any value is not finite the step
+    changes nothing but the loss scale.
+
+    Attributes:
+      updates: int64, the number of steps taken.
+      scale: float32, what the loss is multiplied by before the gradient; 1 without loss scaling.
+      averages: the moving averages of the weights, empty where `ema_decay` is 0.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[tf.Variable],
+        schedule: Schedule,
+        *,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        clip_norm: float = 0.0,
+        ema_decay: float = 0.0,
+        loss_scaling: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+    ):
+        """Makes the state; call it in the strategy's scope.
+
+        Args:
+          weights: trainable float32 variables.
+          schedule: learning rate by update number.
+          weight_decay: L2 added to the gradient, after clipping, or decoupled.
+          decoupled: shrink the weights by `lr * weight_decay` instead (Loshchilov and Hutter 2019).
+          clip_norm: the largest global norm of the gradient, 0 for none. As in torch, scaled by c / (norm + 1e-6).
+          ema_decay: 0 for no moving average. It is warmed up as min(decay, (1 + t) / (10 + t)).
+          loss_scaling: dynamic, for float16: halved on overflow, doubled after 2000 good steps.
+          beta_1: decay of the mean.
+          beta_2: decay of the squared mean.
+          epsilon: added to the root.
+        """
+        self.weights = list(weights)
+        self.schedule = schedule
+        self.loss_scaling = loss_scaling
+        self._decay, self._decoupled, self._clip = weight_decay, decoupled, clip_norm
+        self._ema, self._betas, self._epsilon = ema_decay, (beta_1, beta_2), epsilon
+        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name="updates")
+        self.scale = tf.Variable(_SCALE_START if loss_scaling else 1.0, trainable=False, name="scale")
+        self._good = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_steps")
+
+        def like(weight: tf.Variable, start: tf.Tensor, name: str) -> tf.Variable:
+            return tf.Variable(start, trainable=False, name=f"{name}/{weight.name.split(':')[0]}")
+
+        self._means = [like(weight, tf.zeros_like(weight), "mean") for weight in self.weights]
+        self._squares = [like(weight, tf.zeros_like(weight), "square") for weight in self.weights]
+        self.averages = [like(weight, tf.identity(weight), "average") for weight in self.weights] if ema_decay else []
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The whole state, in a fixed order."""
+        return [self.updates, self.scale, self._good, *self._means, *self._squares, *self.averages]
+
+    def apply(self, gradients: Sequence[tf.Tensor], allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes one step.
+
+        Args:
+          gradients: of the scaled loss, one for each weight.
+          allowed: bool, the same on all replicas; False makes it a step that changes nothing, loss scale included.
+
+        Returns:
+          (float32 global norm before clipping, bool whether the gradient was finite).
+        """
+        replica = tf.distribute.get_replica_context()
+        alone = replica.num_replicas_in_sync == 1
+        if not alone:
+            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+        norm = tf.linalg.global_norm(gradients) / self.scale
+        finite = tf.math.is_finite(norm)
+        counts = tf.logical_and(finite, allowed)
+        factor = 1.0 / self.scale
+        if self._clip:
+            factor *= tf.minimum(1.0, self._clip / (norm + 1e-6))
+        arguments = (list(gradients), tf.where(counts, factor, 0.0), counts, allowed)
+        if alone:
+            self._update(None, *arguments)
+        else:
+            replica.merge_call(self._update, args=arguments)
+        return norm, finite
+
+    def _update(
+        self,
+        strategy: tf.distribute.Strategy | None,
+        gradients: Sequence[tf.Tensor],
+        factor: tf.Tensor,
+        counts: tf.Tensor,
+        allowed: tf.Tensor,
+    ) -> None:
+        """Changes the state on every device; `strategy` is None where there is one replica."""
+
+        def run(function: Callable[..., None], variable: tf.Variable, *args: Any) -> None:
+            if strategy is None:
+                function(variable, *args)
+            else:
+                strategy.extended.update(variable, function, args=args, group=False)
+
+        averages = self.averages or [None] * len(self.weights)
+        for *state, gradient, average in zip(
+            self.weights, self._means, self._squares, gradients, averages, strict=True
+        ):
+            run(self._update_weight, *state, gradient, factor, counts, self.updates, average)
+        # The counters go last, because the updates above read them; automatic control dependencies keep the order.
+        run(_count, self.updates, counts)
+        if self.loss_scaling:
+            run(_rescale, self.scale, self._good, counts, allowed)
+
+    def _update_weight(
+        self,
+        weight: tf.Variable,
+        mean: tf.Variable,
+        square: tf.Variable,
+        gradient: tf.Tensor,
+        factor: tf.Tensor,
+        counts: tf.Tensor,
+        updates: tf.Variable,
+        average: tf.Variable | None,
+    ) -> None:
+        """Changes one weight on one device. A step that does not count runs with lr 0 and betas 1: no bit changes."""
+        on = tf.cast(counts, tf.float32)
+        beta_1, beta_2 = (tf.where(counts, beta, 1.0) for beta in self._betas)
+        time = tf.cast(updates, tf.float32) + 1.0
+        power_1, power_2 = (tf.pow(beta, time) for beta in self._betas)
+        lr = self.schedule(updates) * on
+        # 0 where the factor is 0, even for a gradient that is not finite.
+        gradient = tf.math.multiply_no_nan(tf.convert_to_tensor(gradient), factor)
+        if self._decay and self._decoupled:
+            weight.assign_sub(weight * (lr * self._decay))
+        elif self._decay:
+            gradient += weight * self._decay
+        # The kernel adds epsilon to sqrt(v) before the bias correction; torch adds it after, hence the factor.
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=mean.handle,
+            v=square.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=lr,
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=self._epsilon * tf.sqrt(1.0 - power_2),
+            grad=gradient,
+        )
+        if average is not None:
+            decay = tf.minimum(self._ema, time / (9.0 + time))
+            average.assign_sub((average - weight) * ((1.0 - decay) * on))
+
+
+def _count(updates: tf.Variable, counts: tf.Tensor) -> None:
+    updates.assign_add(tf.cast(counts, tf.int64))
+
+
+def _rescale(scale: tf.Variable, good: tf.Variable, counts: tf.Tensor, allowed: tf.Tensor) -> None:
+    """Halves the loss scale after an overflow, doubles it after a long run of good steps."""
+    run = tf.where(counts, good + 1, 0)
+    grow = run >= _SCALE_GROWS_AFTER
+    new = tf.where(counts, tf.where(grow, tf.minimum(scale * 2.0, _SCALE_MOST), scale), scale * 0.5)
+    scale.assign(tf.where(allowed, new, scale))
+    good.assign(tf.where(allowed, tf.where(grow, tf.zeros_like(run), run), good))
