@@ -82,7 +82,8 @@ def build(name: str, **options: Any) -> Any:
     for option in options:
         if option not in known:
             raise ValueError(
-                f"`{name}` has no such option. Received: {option}={options[option]}; {contracts.nearest_name(option, known)}"
+                f"`{name}` has no such option. Received: {option}={options[option]}; "
+                f"{contracts.nearest_name(option, known)}"
             )
     return network(**options)
 

@@ -184,9 +184,7 @@ class CurveNetwork(keras.Model):
         """
         kind = keras.backend.standardize_dtype(images.dtype)
         if "float" not in kind:
-            raise ValueError(
-                f"`images` must be float32 in [0, 1]. Received: dtype={kind}; divide by its maximum first."
-            )
+            raise ValueError(f"`images` must be float32 in [0, 1]. Received: dtype={kind}; divide by its maximum.")
         shape = ops.shape(images)
         curve = self.enlarge(self.curve_map(self.shrink(images)), shape[1], shape[2])
         return {contracts.IMAGE: self.apply_curve(images, curve), contracts.CURVE: curve}

@@ -17,7 +17,7 @@ class SGZ(CurveNetwork):
     the image to multiples of `scale_factor`; here every size keeps its own.
 
     Args:
-      scale_factor: the map is predicted at 1 / scale_factor of each side, >= 1. 1 in training; the authors' test uses 12.
+      scale_factor: the map is predicted at 1 / scale_factor of each side, >= 1. The authors train at 1, test at 12.
       conv_type: `dsc`, depthwise separable, or `tc`, plain 3x3 (67,299 parameters).
       seed: of the initial weights (uniform +-1 / sqrt(fan_in), PyTorch's own, as the authors trained).
       dtype: a Keras dtype policy for the convolutions, such as `mixed_bfloat16`.
