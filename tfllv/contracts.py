@@ -58,7 +58,9 @@ def check_image(image: Any, name: str = "image") -> np.ndarray:
         )
     array = np.asarray(array, np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"`{name}` must be finite. Received: {int((~np.isfinite(array)).sum())} NaN or infinite values.")
+        raise ValueError(
+            f"`{name}` must be finite. Received: {int((~np.isfinite(array)).sum())} NaN or infinite values."
+        )
     return array
 
 
