@@ -10,6 +10,7 @@ from tfllv import enhancers, models
 
 SHIPPED = "weights shipped"
 NEEDED = "needs --weights"
+METHOD_COLUMNS = ("name", "kind", "summary", "source", "weights")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return 0
     print("Methods (tfllv enhance --method NAME):")
-    print(_table(content["methods"], ("name", "kind", "summary", "source", "weights")))
+    print(_table(content["methods"], METHOD_COLUMNS))
     print("\nNetworks (tfllv.models.build(NAME)):")
     print(_table(content["networks"], ("name", "summary", "source", "weights")))
     return 0
@@ -35,8 +36,8 @@ def methods() -> list[dict[str, Any]]:
     rows = []
     for name, method in enhancers.METHODS.items():
         weights = _weights(name) if method.kind == "network" else None
-        row = {"name": name, "kind": method.kind, "summary": method.summary, "source": method.source}
-        rows.append(row | {"weights": weights})
+        described = (name, method.kind, method.summary, method.source, weights)
+        rows.append(dict(zip(METHOD_COLUMNS, described, strict=True)))
     return rows
 
 

@@ -54,7 +54,7 @@ class _Global(NamedTuple):
 class _Storage(NamedTuple):
     kind: str
     key: str
-    count: int
+    length: int
 
 
 class _Tensor(NamedTuple):
@@ -174,9 +174,9 @@ def _read_zip(file: Any, size: int) -> tuple[Any, Callable[[_Storage], np.ndarra
         kind = np.dtype(STORAGE_TYPES[storage.kind])
         if name not in entries:
             raise ValueError(f"its zip entry {name!r:.80} is missing")
-        if entries[name].file_size < storage.count * kind.itemsize:
-            raise ValueError(f"its zip entry {name!r:.80} is shorter than its {storage.count} numbers")
-        return _numbers(archive.read(name), kind, storage.count, big)
+        if entries[name].file_size < storage.length * kind.itemsize:
+            raise ValueError(f"its zip entry {name!r:.80} is shorter than its {storage.length} numbers")
+        return _numbers(archive.read(name), kind, storage.length, big)
 
     if entries[programs[0]].file_size > _MAX_PICKLE:
         raise ValueError(f"its data.pkl is larger than {_MAX_PICKLE} bytes")
@@ -202,8 +202,8 @@ def _read_legacy(file: Any) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
             raise ValueError(f"its storage {key!r:.40} belongs to no tensor")
         count = int(np.frombuffer(raw[position : position + 8], "<i8")[0]) if position + 8 <= len(raw) else -1
         position += 8
-        length = declared[key].count * np.dtype(STORAGE_TYPES[declared[key].kind]).itemsize
-        if count != declared[key].count or position + length > len(raw):
+        length = declared[key].length * np.dtype(STORAGE_TYPES[declared[key].kind]).itemsize
+        if count != declared[key].length or position + length > len(raw):
             raise ValueError(f"it is cut short or damaged at storage {key!r:.40}")
         places[key] = position
         position += length
@@ -213,7 +213,7 @@ def _read_legacy(file: Any) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
             raise ValueError(f"its storage {storage.key!r:.40} is missing")
         kind = np.dtype(STORAGE_TYPES[storage.kind])
         start = places[storage.key]
-        return _numbers(bytes(raw[start : start + storage.count * kind.itemsize]), kind, storage.count, big)
+        return _numbers(bytes(raw[start : start + storage.length * kind.itemsize]), kind, storage.length, big)
 
     return content, load
 
@@ -323,10 +323,12 @@ class _Machine:
         return storage
 
 
-_PUSHED = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8 "
-    "STRING BINSTRING SHORT_BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8".split()
-)
+# fmt: off
+_PUSHED = frozenset((
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8",
+))
+# fmt: on
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
