@@ -19,6 +19,8 @@ NUM_CLASSES = 21
 _LEVELS = ("c2", "c3", "c4", "c5")
 _PYRAMID_WIDTH = 256
 _SMOOTH_WIDTH = 128
+# Every convolution has its own seed, counted from the network's; the backbone uses the first 53.
+_HEAD_SEED = 100
 
 
 @keras.saving.register_keras_serializable(package="tfllv")
@@ -82,7 +84,7 @@ class FPN(keras.Model):
             name="backbone",
         )
         image = keras.Input((None, None, 3), name="image")
-        logits = _head(backbone(image), num_classes, seed + len(backbone.layers))
+        logits = _head(backbone(image), num_classes, seed + _HEAD_SEED)
         super().__init__(inputs=image, outputs={contracts.LOGITS: logits}, name=name, **options)
         self.backbone = backbone
         self.trainable = False
