@@ -41,7 +41,7 @@ class Header:
       layout: `grey`, `rgb`, `palette` or `cmyk` (also YCCK).
       alpha: whether the file carries transparency of any kind.
       orientation: Exif orientation, 1 to 8; 1 where absent or out of range.
-      frames: 1, or 2 for "more than one": an animation or several pages, of which the first is read.
+      several: whether it is an animation or has several pages; the first picture is the one that is read.
       lossless: whether the pixels were stored without loss.
       icc_profile: the RGB colour profile, or None.
       exif: the Exif block, from its byte-order mark, with orientation 1 and no thumbnail; None where absent.
@@ -56,7 +56,7 @@ class Header:
     layout: str
     alpha: bool = False
     orientation: int = 1
-    frames: int = 1
+    several: bool = False
     lossless: bool = True
     icc_profile: bytes | None = dataclasses.field(default=None, repr=False)
     exif: bytes | None = dataclasses.field(default=None, repr=False)
@@ -147,17 +147,17 @@ def _check_length(kind: str, width: int, height: int, found: int, needed: int) -
 
 
 def _rgb_profile(profile: bytes | None) -> bytes | None:
-    """Returns the profile if it is one of RGB: others (CMYK, grey) do not fit the picture that is handed out."""
-    return profile if profile and len(profile) > 128 and profile[16:20] == b"RGB " else None
+    """Returns the profile if it is whole and one of RGB: others (CMYK, grey) do not fit the picture handed out."""
+    size = int.from_bytes(profile[:4], "big") if profile else 0
+    return profile[:size] if profile and 128 < size <= len(profile) and profile[16:20] == b"RGB " else None
 
 
-# ---------------------------------------------------------------------------------------------------------------- JPEG
 _JPEG_FRAMES = {0xC0: True, 0xC1: True, 0xC2: False, 0xC9: False, 0xCA: False}  # marker -> sequential Huffman
 _JPEG_REFUSED = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}  # lossless and hierarchical
 
 
 def _parse_jpeg(data: Buffer, max_pixels: int) -> Header:
-    position, frame, exif, adobe = 2, b"", b"", False
+    position, frame, exif = 2, b"", b""
     profile: dict[int, bytes] = {}
     sequential = False
     for _ in range(_MAX_BLOCKS):
@@ -187,16 +187,12 @@ def _parse_jpeg(data: Buffer, max_pixels: int) -> Header:
             exif = body[6:]
         elif marker == 0xE2 and body[:12] == b"ICC_PROFILE\0" and len(body) > 14:
             profile[body[12]] = body[14:]
-        elif marker == 0xEE and body[:5] == b"Adobe":
-            adobe = True
         elif marker == 0xDA:
-            return _jpeg_header(frame, sequential, len(data) - position, exif, profile, adobe)
+            return _jpeg_header(frame, sequential, len(data) - position, exif, profile)
     raise ValueError(f"a JPEG without a scan found ({len(data):,} bytes); expected a whole file.")
 
 
-def _jpeg_header(
-    frame: bytes, sequential: bool, found: int, exif: bytes, profile: dict[int, bytes], adobe: bool
-) -> Header:
+def _jpeg_header(frame: bytes, sequential: bool, found: int, exif: bytes, profile: dict[int, bytes]) -> Header:
     depth, height, width, channels = struct.unpack_from(">BHHB", frame)
     if depth != 8 or channels not in (1, 3, 4):
         raise ValueError(
@@ -221,11 +217,9 @@ def _jpeg_header(
         lossless=False,
         icc_profile=_rgb_profile(b"".join(profile[key] for key in sorted(profile))) if channels == 3 else None,
         exif=clean,
-        details={"adobe": int(adobe)},
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------- PNG
 _PNG_COLOURS = {0: (1, "grey"), 2: (3, "rgb"), 3: (1, "palette"), 4: (2, "grey"), 6: (4, "rgb")}
 
 
@@ -267,7 +261,7 @@ def _parse_png(data: Buffer, max_pixels: int) -> Header:
         layout=layout,
         alpha=colour in (4, 6) or b"tRNS" in kept,
         orientation=orientation,
-        frames=2 if b"acTL" in kept else 1,
+        several=b"acTL" in kept,
         icc_profile=_unpack_profile(kept.get(b"iCCP", b"")) if layout != "grey" else None,
         exif=exif,
         # The one grey level that is transparent: decoders give alpha for such an RGB or palette, not for such a grey.
@@ -283,7 +277,6 @@ def _unpack_profile(chunk: bytes) -> bytes | None:
         return None  # a broken profile does not make the picture unreadable
 
 
-# ---------------------------------------------------------------------------------------------------------------- WebP
 def _parse_webp(data: Buffer, max_pixels: int) -> Header:
     (length,) = struct.unpack_from("<I", data, 4)
     chunks: dict[bytes, tuple[int, int]] = {}
@@ -309,7 +302,7 @@ def _parse_webp(data: Buffer, max_pixels: int) -> Header:
         layout="rgb",
         alpha=alpha,
         orientation=orientation,
-        frames=2 if b"ANIM" in chunks else 1,
+        several=b"ANIM" in chunks,
         lossless=b"VP8L" in chunks,
         icc_profile=_rgb_profile(parts.get(b"ICCP")),
         exif=clean,
@@ -332,7 +325,6 @@ def _webp_size(data: Buffer, chunks: dict[bytes, tuple[int, int]]) -> tuple[int,
     raise ValueError(f"a WebP with the chunks {sorted(chunks)} found; expected VP8, VP8L or VP8X with its size.")
 
 
-# ----------------------------------------------------------------------------------------------------------------- BMP
 def _parse_bmp(data: Buffer, max_pixels: int) -> Header:
     offset, size = struct.unpack_from("<II", data, 10)
     compression = 0
@@ -361,7 +353,6 @@ def _parse_bmp(data: Buffer, max_pixels: int) -> Header:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- TIFF
 _PHOTOMETRIC = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 6: "rgb", 8: "rgb"}
 
 
@@ -398,7 +389,7 @@ def _parse_tiff(data: Buffer, max_pixels: int) -> Header:
         layout=layout,
         alpha=any(kind in (1, 2) for kind in extra),
         orientation=value(274, 1) if value(274, 1) in range(1, 9) else 1,
-        frames=2 if struct.unpack_from(order + ("Q" if big else "I"), data, following)[0] else 1,
+        several=bool(struct.unpack_from(order + ("Q" if big else "I"), data, following)[0]),
         icc_profile=_rgb_profile(profile[0] if isinstance(profile[0], bytes) else bytes(profile))
         if layout == "rgb"
         else None,

@@ -15,7 +15,7 @@ import numpy as np
 
 Buffer = bytes | mmap.mmap
 
-_TIFF_TYPES = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_TYPES = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 
 def read_directory(data: Buffer, start: int, order: str, big: bool = False) -> tuple[dict[int, Any], int]:
@@ -99,7 +99,7 @@ def encode_tiff(pixels: np.ndarray, *, alpha: np.ndarray | None = None, icc_prof
             strip = np.concatenate([strip, alpha[top : top + rows, :, None]], axis=-1)
         # Predictor 2: each sample less its left neighbour, modulo 2 ** depth, which is what unsigned subtraction does.
         difference = np.concatenate([strip[:, :1], strip[:, 1:] - strip[:, :-1]], axis=1)
-        strips.append(zlib.compress(difference.astype(difference.dtype.newbyteorder("<")), 3))
+        strips.append(zlib.compress(difference.astype(difference.dtype.newbyteorder("<")).tobytes(), 3))
     body = b"".join(strips)
     ends = np.cumsum([len(strip) for strip in strips], dtype=np.int64)
     if ends[-1] > 0xF0000000:
