@@ -44,7 +44,16 @@ _LEGACY_MAGIC = b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _MAX_PICKLE = 256 * 2**20  # bytes; a state dict of 100,000 tensors needs 20 MB
 _MAX_RANK = 16
 # What the standard library raises on damaged files, besides ValueError.
-_DAMAGE = (ValueError, OverflowError, EOFError, RuntimeError, NotImplementedError, struct.error, zipfile.BadZipFile)
+_DAMAGE = (
+    ValueError,
+    OSError,
+    OverflowError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 class _Global(NamedTuple):
@@ -116,7 +125,7 @@ def _find_state_dict(content: Any) -> dict[str, _Tensor]:
             raise ValueError(f"it holds no tensors; its keys are {keys or '(none)'}")
         seen.append(key)
         content = content[key]
-    raise ValueError(f"it holds no dict of tensors, but a {type(content).__name__.lstrip('_').lower()}")
+    raise ValueError(f"it holds no dict of tensors, but something of type {type(content).__name__.lstrip('_').lower()}")
 
 
 def _arrays(tensors: dict[str, _Tensor], load: Callable[[_Storage], np.ndarray]) -> dict[str, np.ndarray]:
@@ -273,7 +282,7 @@ class _Machine:
             self.marks.append(len(stack))
         elif name in _TUPLES:
             stack.append(tuple(self._take(_TUPLES[name])))
-        elif name in ("TUPLE", "LIST", "APPENDS", "APPEND", "SETITEMS", "SETITEM"):
+        elif name in ("TUPLE", "LIST", "DICT", "APPENDS", "APPEND", "SETITEMS", "SETITEM"):
             self._collect(name)
         elif name == "GLOBAL":
             stack.append(_check_global(argument.replace(" ", ".", 1)))
@@ -296,7 +305,7 @@ class _Machine:
         return taken
 
     def _collect(self, name: str) -> None:
-        """TUPLE, LIST, APPEND(S), SETITEM(S): what lies above the mark goes into one object."""
+        """TUPLE, LIST, DICT, APPEND(S), SETITEM(S): what lies above the mark goes into one object."""
         fixed = {"APPEND": 1, "SETITEM": 2}
         items = self._take(fixed[name] if name in fixed else len(self.stack) - self.marks.pop())
         if name in ("TUPLE", "LIST"):
@@ -306,6 +315,8 @@ class _Machine:
                 raise TypeError(name)
             self.stack[-1].extend(items)
         else:
+            if name == "DICT":
+                self.stack.append({})
             if not isinstance(self.stack[-1], dict):
                 raise TypeError(name)
             self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
