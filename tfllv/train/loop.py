@@ -26,6 +26,7 @@ from tfllv.train import checkpoints, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam, Schedule
+from tfllv.train.step import EXTRAS, EvaluateStep, TrainStep
 
 WEIGHTS = ".weights.h5"
 
@@ -80,7 +81,6 @@ class Loop:
         self.stop_step = config.num_steps or pipeline.total_steps(
             len(source), num_epochs=config.num_epochs, batch_size=config.train_batch_size
         )
-        self._names: list[str] = []
         self._trained = [variable.value for variable in learner.net.trainable_variables]
         schedule = Schedule(config.lr, config.schedule, self.stop_step, config.warmup_steps, config.lr_end)
         with self.strategy.scope():
@@ -93,56 +93,15 @@ class Loop:
                 ema_decay=config.ema_decay,
                 loss_scaling=config.precision == "float16",
             )
-        self._train_step = tf.function(self._distributed_step)
-        self._evaluate_step = tf.function(self._evaluate)
-        self._stop_signal = 0
-
-    # The step.
-
-    def _gradients(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns ([terms] loss terms, gradients of the scaled loss / replicas) of one part of a batch."""
-        with tf.GradientTape() as tape:
-            terms, _ = self.learner.terms(batch, training=True)
-            self._names = list(terms)
-            stacked = tf.stack(list(terms.values())) / self.strategy.num_replicas_in_sync
-            scaled = tf.reduce_sum(stacked) * self.optimizer.scale
-        gradients = tape.gradient(scaled, self._trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-    def _accumulate(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The same for a batch that is run in `accumulate_steps` parts, one after the other."""
-        parts = self.config.accumulate_steps
-        if parts == 1:
-            return self._gradients(batch)
-        pieces = {key: tf.reshape(value, [parts, -1, *value.shape[1:]]) for key, value in batch.items()}
-        first = self._gradients({key: value[0] for key, value in pieces.items()})
-
-        def add(index: tf.Tensor, terms: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
-            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()})
-            return index + 1, terms + more, [total + new for total, new in zip(sums, gradients, strict=True)]
-
-        # A loop in the graph, one part at a time: unrolled, TensorFlow would run the parts side by side.
-        _, terms, sums = tf.while_loop(
-            lambda index, *_: index < parts, add, (1, *first), parallel_iterations=1, maximum_iterations=parts - 1
+        self._train_step = TrainStep(
+            learner,
+            self.optimizer,
+            self.strategy,
+            accumulate_steps=config.accumulate_steps,
+            jit_compile=config.jit_compile,
         )
-        return terms / parts, [total / parts for total in sums]
-
-    def _replica_step(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Returns [terms..., gradient norm, learning rate], the same on every replica."""
-        terms, gradients = self._accumulate(batch)
-        replica = tf.distribute.get_replica_context()
-        if replica.num_replicas_in_sync > 1:
-            terms = replica.all_reduce(tf.distribute.ReduceOp.SUM, terms)
-        rate = self.optimizer.schedule(self.optimizer.updates)
-        allowed = tf.reduce_all(tf.math.is_finite(terms))
-        norm, _ = self.optimizer.apply(gradients, allowed)
-        return tf.concat([terms, [norm, rate]], 0)
-
-    def _distributed_step(self, batch: Any) -> tf.Tensor:
-        step = self._replica_step
-        if self.config.jit_compile and self.strategy.num_replicas_in_sync == 1:
-            step = tf.function(step, jit_compile=True)
-        return self.strategy.experimental_local_results(self.strategy.run(step, args=(batch,)))[0]
+        self._evaluate_step = EvaluateStep(learner)
+        self._stop_signal = 0
 
     # The run.
 
@@ -222,7 +181,7 @@ class Loop:
     def _read(self, pending: list[tf.Tensor]) -> dict[str, float]:
         """Waits for the steps in flight; returns their mean; NotFiniteError for the first bad one."""
         rows = np.stack([row.numpy() for row in pending]).astype(np.float64)
-        names = [*self._names, "gradient_norm", "lr"]
+        names = [*self._train_step.names, *EXTRAS]
         fine = np.isfinite(rows)
         if self.optimizer.loss_scaling:
             # An overflowing gradient is normal with float16: the loss scale has been halved and the step left out.
@@ -238,7 +197,7 @@ class Loop:
             files = ", ".join(self.source.names[index] for index in indices)
             raise NotFiniteError(f"stopped: {what} at step {step}, batch: {files}. A lower `lr` or `exclude` may help.")
         values = dict(zip(names, rows.mean(0).tolist(), strict=True))
-        return {"total": sum(values[name] for name in self._names), **values}
+        return {"total": sum(values[name] for name in self._train_step.names), **values}
 
     def _report(self, values: dict[str, float], speed: float) -> None:
         """Prints the progress line and records the scalars."""
@@ -275,10 +234,6 @@ class Loop:
 
     # Validation.
 
-    def _evaluate(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        terms, outputs = self.learner.terms(batch, training=False)
-        return tf.stack(list(terms.values())), outputs
-
     def validate(self) -> dict[str, float]:
         """Returns the mean loss terms over the fixed validation images; records them and the pictures."""
         if not self.chief:
@@ -292,8 +247,8 @@ class Loop:
                 terms, outputs = self._evaluate_step(batch)
                 rows.append(terms.numpy())
                 pictures.append(np.concatenate([contracts.to_float(example[contracts.LOW]), outputs["image"][0]], 1))
-        values = dict(zip(self._names or [], np.mean(rows, 0).tolist(), strict=False))
-        values = {"total": float(np.mean(rows, 0).sum()), **values}
+        means: np.ndarray = np.stack(rows).mean(0, dtype=np.float64)
+        values = {"total": float(means.sum()), **dict(zip(self._evaluate_step.names, means.tolist(), strict=True))}
         self.tracker.scalars(self.step, {f"validation/{name}": value for name, value in values.items()})
         if len({picture.shape for picture in pictures}) == 1:
             self.tracker.pictures(self.step, "validation/before_after", np.stack(pictures))

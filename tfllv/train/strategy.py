@@ -37,8 +37,11 @@ def make(name: str = "one", *, tpu: str = "") -> tf.distribute.Strategy:
             raise OSError(f"`strategy=tpu` needs a TPU. Received: tpu='{tpu}': {error}") from None
         return tf.distribute.TPUStrategy(resolver)
     gpus = tf.config.list_logical_devices("GPU")
-    cpus = tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in (gpus or cpus)])
+    if gpus:
+        return tf.distribute.MirroredStrategy([device.name for device in gpus])
+    # Between CPUs a sum on one of them is as fast as collectives, whose keys clash when a process makes two strategies.
+    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
+    return tf.distribute.MirroredStrategy(cpus, cross_device_ops=tf.distribute.ReductionToOneDevice())
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

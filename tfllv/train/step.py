@@ -1,0 +1,134 @@
+"""One training step and one evaluation step, as graphs: what runs on each replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfllv.train.learner import Learner
+from tfllv.train.optimizer import Adam
+
+Batch = dict[str, tf.Tensor]
+
+EXTRAS = ("gradient_norm", "lr")
+
+
+class TrainStep:
+    """A distributed batch -> one update of the weights, and a row of figures.
+
+    The row is float32 [terms..., gradient norm before clipping, learning rate], of the whole batch: each replica
+    divides its loss by the number of replicas, and sums follow.
+
+    Attributes:
+      names: the loss terms' names, in the row's order; known after the first call.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: Adam,
+        strategy: tf.distribute.Strategy,
+        *,
+        accumulate_steps: int = 1,
+        jit_compile: bool = False,
+    ):
+        self.names: list[str] = []
+        self._learner, self._optimizer, self._strategy = learner, optimizer, strategy
+        self._parts = accumulate_steps
+        self._replicas = strategy.num_replicas_in_sync
+        self._jit = jit_compile and self._replicas == 1
+        self._moving = [
+            variable.value for variable in learner.net.non_trainable_variables if variable.value.dtype.is_floating
+        ]
+        self._graph = tf.function(self._distributed)
+
+    def __call__(self, batch: Any) -> tf.Tensor:
+        """Takes the step; the row is computed when its values are read."""
+        return self._graph(batch)
+
+    def _distributed(self, batch: Any) -> tf.Tensor:
+        step = tf.function(self._replica, jit_compile=True) if self._jit else self._replica
+        return self._strategy.experimental_local_results(self._strategy.run(step, args=(batch,)))[0]
+
+    def _replica(self, batch: Batch) -> tf.Tensor:
+        """The step on one replica; the row is the same on all."""
+        terms, gradients = self._accumulate(batch)
+        if self._replicas > 1:
+            replica = tf.distribute.get_replica_context()
+            terms = replica.all_reduce(tf.distribute.ReduceOp.SUM, terms)
+            self._average_moving(replica)
+        rate = self._optimizer.schedule(self._optimizer.updates)
+        norm, _ = self._optimizer.apply(gradients, tf.reduce_all(tf.math.is_finite(terms)))
+        return tf.concat([terms, [norm, rate]], 0)
+
+    def _gradients(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns ([terms] loss terms / replicas, gradients of their scaled sum) of one part of a batch."""
+        with tf.GradientTape() as tape:
+            terms, _ = self._learner.terms(batch, training=True)
+            self.names = list(terms)
+            stacked = tf.stack(list(terms.values())) / self._replicas
+            loss = tf.reduce_sum(stacked) * self._optimizer.scale
+        gradients = tape.gradient(loss, self._optimizer.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def _accumulate(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The same for a whole batch, which is run in parts, one after the other.
+
+        Raises:
+          ValueError: if the batch cannot be divided so.
+        """
+        parts = self._parts
+        if parts == 1:
+            return self._gradients(batch)
+        size = next(iter(batch.values())).shape[0]
+        if size is not None and size % parts:
+            raise ValueError(
+                f"`accumulate_steps` must divide the {size} images that a replica gets a step. Received: {parts}."
+            )
+        pieces = {key: tf.reshape(value, [parts, -1, *value.shape[1:]]) for key, value in batch.items()}
+        first = self._gradients({key: value[0] for key, value in pieces.items()})
+
+        def add(index: tf.Tensor, terms: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
+            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()})
+            return index + 1, terms + more, [total + new for total, new in zip(sums, gradients, strict=True)]
+
+        # A loop in the graph, one part at a time: unrolled, TensorFlow would run the parts side by side.
+        _, terms, sums = tf.while_loop(
+            lambda index, *_: index < parts, add, (1, *first), parallel_iterations=1, maximum_iterations=parts - 1
+        )
+        return terms / parts, [total / parts for total in sums]
+
+    def _average_moving(self, replica: Any) -> None:
+        """Makes the moving statistics of batch norm the same on all replicas: the mean of theirs."""
+        if not self._moving:
+            return
+        means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(value) for value in self._moving])
+
+        def update(strategy: tf.distribute.Strategy, values: list[Any]) -> None:
+            for variable, value in zip(self._moving, values, strict=True):
+                strategy.extended.update(variable, lambda local, new: local.assign(new), args=(value,), group=False)
+
+        replica.merge_call(update, args=(means,))
+
+
+class EvaluateStep:
+    """A batch -> ([terms] float32, the network's outputs), without a gradient, on one device.
+
+    Attributes:
+      names: the loss terms' names, in order; known after the first call.
+    """
+
+    def __init__(self, learner: Learner):
+        self.names: list[str] = []
+        self._learner = learner
+        self._graph = tf.function(self._evaluate)
+
+    def __call__(self, batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Runs the learner on one batch."""
+        return self._graph(batch)
+
+    def _evaluate(self, batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        terms, outputs = self._learner.terms(batch, training=False)
+        self.names = list(terms)
+        return tf.stack(list(terms.values())), outputs
