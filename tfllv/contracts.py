@@ -83,6 +83,15 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
+def to_type(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns a float image in [0, 1] as uint8 or uint16, clipped and rounded half up, or as float32."""
+    if dtype == np.uint8:
+        return to_uint8(image)
+    if dtype == np.uint16:
+        return (np.clip(image, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+    return image
+
+
 def nearest_name(name: str, known: Any) -> str:
     """Returns a hint such as `did you mean 'sgz'?`, or the whole list where nothing is near."""
     import difflib

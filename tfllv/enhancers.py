@@ -14,6 +14,9 @@ import numpy as np
 
 from tfllv import contracts
 
+# Side of a tile, in pixels, where none is asked for; a float32 picture of that size takes 12 MB.
+TILE = 1024
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -134,23 +137,29 @@ class Enhancer:
         """
         array = contracts.check_image(image)
         result = self._function(contracts.to_float(array))
-        return contracts.to_uint8(result) if array.dtype == np.uint8 else result
+        return contracts.to_type(result, array.dtype)
 
     def tiled(self, image: np.ndarray, tile: int | None = None) -> np.ndarray:
         """Enhances one image of any size in bounded memory.
 
         Args:
           image: [H, W, 3] uint8, uint16 or float32 in [0, 1].
-          tile: side of a tile in pixels; None chooses, 0 does not tile.
+          tile: side of a tile in pixels, which sets the pixels in work at a time (strips of rows of that area); None
+            chooses, 0 does not tile. A method that depends on the whole image is never tiled.
 
         Returns:
           An array of the same shape and type, within one level of 255 of the untiled result.
         """
-        result = self._function(contracts.to_float(image))
-        if image.dtype == np.uint8:
-            return contracts.to_uint8(result)
-        if image.dtype == np.uint16:
-            return (np.clip(result, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16)
+        halo = self.method.halo
+        if halo is None or tile == 0:
+            return contracts.to_type(self._function(contracts.to_float(image)), image.dtype)
+        height, width = image.shape[:2]
+        rows = max(1, (tile or TILE) ** 2 // width)
+        result = np.empty_like(image)
+        for top in range(0, height, rows):
+            first, bottom = max(top - halo, 0), min(top + rows, height)
+            strip = self._function(contracts.to_float(image[first : bottom + halo]))
+            result[top:bottom] = contracts.to_type(strip[top - first : bottom - first], image.dtype)
         return result
 
     def stream(self, *, smoothing: float = 0.9) -> Callable[[np.ndarray], np.ndarray]:

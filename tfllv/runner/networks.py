@@ -215,12 +215,12 @@ def load_weights(model: Any, name: str, weights: str | None) -> None:
             f"`weights` must be given: none are shipped for '{name}'. Convert published ones with "
             f"`tfllv import-weights {name} FILE.pth -o {name}.weights.h5`, then pass that file."
         )
-    if not path.is_file():
-        raise FileNotFoundError(f"`weights` must be a file. Received: {path}, which does not exist.")
     if not path.name.endswith(".weights.h5"):
         raise ValueError(
             f"`weights` must end in .weights.h5. Received: {path.name}; convert .pth files with `tfllv import-weights`."
         )
+    if not path.is_file():
+        raise FileNotFoundError(f"`weights` must be a file. Received: {path}, which does not exist.")
     try:
         model.load_weights(str(path))
     except (ValueError, OSError, KeyError) as error:
