@@ -106,14 +106,29 @@ def test_torch_names_cover_every_variable_with_the_shape_of_torchvision(backbone
 @pytest.mark.parametrize("size", [(33, 45), (64, 50)])
 def test_features_equal_an_independent_v1_5_by_the_rules_of_pytorch(backbone, rng, size):
     state = random_state(rng)
-    for name, variable in backbone.torch_names().items():
-        variable.assign(state[name].transpose(2, 3, 1, 0) if state[name].ndim == 4 else state[name])
+    backbone.assign_torch(state | {"fc.weight": np.zeros((1000, 2048)), "bn1.num_batches_tracked": np.int64(7)})
     image = rng.uniform(size=(1, *size, 3)).astype(np.float32)
     want = torch_forward(state, image[0].transpose(2, 0, 1))
     got = backbone(image, training=False)
     assert list(got) == list(resnet.STAGES)
     for name in want:
         close(got[name][0], want[name].transpose(1, 2, 0))
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing_and_is_named(backbone, rng):
+    before = backbone.torch_names()["bn1.weight"].numpy()
+    state = random_state(rng)
+    state["layer3.6.conv1.weight"] = state.pop("layer1.0.conv1.weight")
+    state["layer4.2.bn3.bias"] = np.zeros(512, np.float32)
+    with pytest.raises(ValueError, match="`state` must be") as caught:
+        backbone.assign_torch(state)
+    for words in (
+        "missing: layer1.0.conv1.weight;",
+        "unexpected: layer3.6.conv1.weight;",
+        "another shape: layer4.2.bn3.bias.",
+    ):
+        assert words in str(caught.value)
+    np.testing.assert_array_equal(backbone.torch_names()["bn1.weight"].numpy(), before)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (35, 67)])

@@ -9,10 +9,11 @@ weights trained there give the same features at odd sizes as well. 23,508,032 tr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from tfllv import contracts
@@ -82,7 +83,7 @@ class ResNet50(keras.Model):
     Args:
       variant: `v1.5` (torchvision layout) or `v1` (Keras layout).
       weights: None for random weights (He et al., 2015, fan out), or `imagenet` for the file of Keras Applications,
-        which fits `v1` only. A torchvision file comes in by `torch_names`.
+        which fits `v1` only. Torchvision's come in by `assign_torch`.
       normalization: None, `torchvision` (mean and deviation of ImageNet) or `keras` (255 x - mean).
       statistics: what every batch normalisation uses: `auto`, `moving` or `batch`; see `BatchNorm`.
       frozen_stages: how many stages, from the input, are not trained, 0 to 5; see `freeze`.
@@ -171,6 +172,33 @@ class ResNet50(keras.Model):
                 table[f"{prefix}.running_mean"] = layer.moving_mean
                 table[f"{prefix}.running_var"] = layer.moving_variance
         return table
+
+    def assign_torch(self, state: Mapping[str, Any]) -> None:
+        """Puts a torchvision ResNet-50 state dict in, with or without its classifier `fc`.
+
+        Args:
+          state: name -> array in PyTorch's layout.
+
+        Raises:
+          ValueError: if it does not fit; the message names every missing, unexpected and mis-shaped tensor, and nothing
+            is changed.
+        """
+        table = self.torch_names()
+        arrays = {}
+        for name in table.keys() & state.keys():
+            array = np.asarray(state[name], np.float32)
+            arrays[name] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+        extra = (name for name in state if not name.startswith("fc.") and not name.endswith("num_batches_tracked"))
+        faults = {
+            "missing": table.keys() - state.keys(),
+            "unexpected": set(extra) - table.keys(),
+            "of another shape": {name for name in arrays if arrays[name].shape != tuple(table[name].shape)},
+        }
+        if any(faults.values()):
+            found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
+            raise ValueError(f"`state` must be the state dict of a torchvision ResNet-50. Received: {found}.")
+        for name, array in arrays.items():
+            table[name].assign(array)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the options, for saving; weights are saved beside them, so a reload downloads nothing."""
