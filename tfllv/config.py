@@ -151,10 +151,12 @@ class ZeroReferenceConfig(TrainConfig):
       scale_factor: the curve is estimated on an image this many times smaller.
       conv_type: `dsc` depthwise separable convolutions, `tc` plain 3x3 ones. SGZ only.
       patch_size: side of the averages of the spatial consistency term, in pixels.
+      neighbours: neighbours in that term, 8 as SGZ or 4 as Zero-DCE.
       exp_level: the mean level that the exposure term asks for.
       semantic: the semantic term. `faithful` does as the reference: a never-trained head on ImageNet features in
         training mode, not normalised; `sane`: frozen batch norm and normalised input; `off` by default, because it
-        needs a download and (see the model card) its labels are the network's own guesses.
+        needs a download and its labels are the network's own guesses.
+      segmenter: its network's weights: `imagenet` (downloaded once), `random`, or a .pth, .pt or .weights.h5 file.
       weights: of the loss terms.
     """
 
@@ -166,8 +168,10 @@ class ZeroReferenceConfig(TrainConfig):
     scale_factor: int = _setting(1, low=1)
     conv_type: Literal["dsc", "tc"] = "dsc"
     patch_size: int = _setting(4, low=1)
+    neighbours: int = _setting(8, low=4, high=8)
     exp_level: float = _setting(0.6, above=0, high=1)
     semantic: Literal["off", "faithful", "sane"] = "off"
+    segmenter: str = "imagenet"
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
 
 

@@ -51,8 +51,11 @@ def _zero_reference(config: ZeroReferenceConfig) -> Learner:
         weights=dataclasses.asdict(config.weights),
         patch_size=config.patch_size,
         exp_level=config.exp_level,
+        neighbours=config.neighbours,
         semantic=config.semantic,
         num_classes=config.num_of_SegClass,
+        segmenter=config.segmenter,
+        seed=config.seed,
     )
     return Learner(build_net(config, **options), objective)
 
