@@ -22,6 +22,7 @@ from PIL import Image
 import tfllv
 from tfllv import contracts, enhancers, metrics, models
 from tfllv.evaluate import method_process, network_cost
+from tfllv.inputs import image_files
 
 SCORES = ("psnr", "ssim", "niqe")
 INPUT, REFERENCE = "input", "reference"
@@ -276,7 +277,7 @@ def _read_photos(
         try:
             pixels = read_rgb(file)
         except (ValueError, OSError) as error:
-            failed.append({"what": str(file), "reason": _one_line(error)})
+            failed.append({"what": str(file), "reason": _one_line(error, file)})
             continue
         store = scratch / f"photo-{len(photos)}.npy"
         np.save(store, pixels)
@@ -289,14 +290,15 @@ def _read_photos(
                 truth = None
                 raise ValueError(f"is {sizes[0]}, the picture is {sizes[1]}; nothing is resized")
         except (ValueError, OSError) as error:
-            failed.append({"what": str(truth_file), "reason": _one_line(error)})
+            failed.append({"what": str(truth_file), "reason": _one_line(error, truth_file)})
         used = str(truth_file) if truth is not None else None
         photos.append(_Photo(str(file), file.name, store, pixels.shape[:2], truth, used))
     return photos
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(error: Exception, file: pathlib.Path | None) -> str:
+    """Returns an error's text on one line, without the file's name at its head."""
+    return " ".join(str(error).split()).removeprefix(f"{file}: ") or type(error).__name__
 
 
 def find_files(paths: Sequence[str | os.PathLike[str]], failed: list[dict[str, str]]) -> list[pathlib.Path]:
@@ -317,9 +319,8 @@ def find_files(paths: Sequence[str | os.PathLike[str]], failed: list[dict[str, s
 
 
 def read_rgb(path: pathlib.Path) -> np.ndarray:
-    """Reads an image file as [H, W, 3] uint8, upright."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    """Reads an image file as [H, W, 3] uint8, upright; 16-bit pictures are rounded to 8 bits, alpha is dropped."""
+    return contracts.to_uint8(contracts.to_float(image_files.read_image(path).pixels))
 
 
 def _find_truth(file: pathlib.Path, reference: str | os.PathLike[str] | None) -> pathlib.Path | None:

@@ -21,14 +21,15 @@ from tfllv.evaluate.comparison import INPUT, REFERENCE, SCORES, Comparison
 
 PAGE, DATA = "index.html", "compare.json"
 
-# Columns of the table: key of the row, heading, unit line, and whether higher is better (None: neither).
-_COLUMNS: tuple[tuple[str, str, str, bool | None], ...] = (
-    ("psnr", "PSNR", "dB, higher is better", True),
-    ("ssim", "SSIM", "higher is better", True),
-    ("niqe", "NIQE", "lower is better", False),
-    ("median_seconds", "Time", "ms a picture", False),
+# A column of the table: key of the row, heading, unit, and whether higher is better (None: neither).
+_Column = tuple[str, str, str, bool | None]
+_COLUMNS: tuple[_Column, ...] = (
+    ("psnr", "PSNR", "dB", True),
+    ("ssim", "SSIM", "", True),
+    ("niqe", "NIQE", "", False),
+    ("median_seconds", "Time", "ms", False),
     ("throughput_mp_per_s", "Throughput", "MP/s", True),
-    ("peak_memory_mb", "Peak memory", "MB (added)", False),
+    ("peak_memory_mb", "Memory", "MB (added)", False),
     ("parameters", "Parameters", "", None),
     ("macs", "MACs", "at 600×400", None),
 )
@@ -103,6 +104,7 @@ def render(comparison: Comparison) -> str:
     report = comparison.report
     template = string.Template(pathlib.Path(__file__).with_name("comparison.html").read_text(encoding="utf-8"))
     methods = [row["name"] for row in report["methods"] if row["name"] not in (INPUT, REFERENCE)]
+    columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in report["methods"])]
     count = len(report["images"])
     machine = report["machine"]
     where = f"{machine['system']}, {_many(machine['cores'], 'core')}"
@@ -115,8 +117,9 @@ def render(comparison: Comparison) -> str:
         contents="".join(
             f'<li><a href="#picture-{k}">{_escape(image["name"])}</a></li>' for k, image in enumerate(report["images"])
         ),
-        head="".join(_heading(index, *column[1:3]) for index, column in enumerate(_COLUMNS)),
-        rows=_rows(report["methods"]),
+        head="".join(_heading(index, *column[1:3]) for index, column in enumerate(columns)),
+        rows=_rows(report["methods"], columns),
+        directions=_escape(_directions(columns)),
         protocol="".join(f"<dt>{_escape(k)}</dt><dd>{_escape(v)}</dd>" for k, v in report["protocol"].items()),
         left_out=_left_out(report),
         pictures="".join(
@@ -134,6 +137,11 @@ def _escape(text: Any) -> str:
     return html.escape(str(text), quote=True)
 
 
+def _code(name: str) -> str:
+    """Returns a method's name as code that may break after an underscore."""
+    return f"<code>{_escape(name).replace('_', '_<wbr>')}</code>"
+
+
 def _heading(index: int, name: str, unit: str) -> str:
     below = f'<span class="unit">{_escape(unit)}</span>' if unit else ""
     return (
@@ -142,10 +150,20 @@ def _heading(index: int, name: str, unit: str) -> str:
     )
 
 
-def _rows(rows: list[dict[str, Any]]) -> str:
+def _directions(columns: list[_Column]) -> str:
+    """Returns the sentence that says which way each column is better."""
+    ways = []
+    for wanted, word in ((True, "Higher"), (False, "lower")):
+        names = [name if name.isupper() else name.lower() for _, name, _, higher in columns if higher is wanted]
+        if names:
+            ways.append(f"{word} is better for {', '.join(names)}")
+    return f"{'; '.join(ways)}. The best method of a column is marked."
+
+
+def _rows(rows: list[dict[str, Any]], columns: list[_Column]) -> str:
     """Returns the table's body; in each column with a direction the best method is marked."""
     best: dict[str, float] = {}
-    for key, _, _, higher in _COLUMNS:
+    for key, _, _, higher in columns:
         values = [row[key] for row in rows if row["name"] not in (INPUT, REFERENCE) and row.get(key) is not None]
         if higher is not None and len(values) > 1:
             best[key] = max(values) if higher else min(values)
@@ -153,7 +171,7 @@ def _rows(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         baseline = row["name"] in (INPUT, REFERENCE)
         cells = []
-        for key, *_ in _COLUMNS:
+        for key, *_ in columns:
             value = row.get(key)
             text = _number(key, value)
             if key == "peak_memory_mb" and value is not None:
@@ -162,7 +180,7 @@ def _rows(rows: list[dict[str, Any]]) -> str:
                 text = f'<strong>{text}<span class="hidden"> (best)</span></strong>'
             order = "" if value is None else repr(float(value))
             cells.append(f'<td data-value="{order}">{text}</td>')
-        name = f'<th scope="row"><code>{_escape(row["name"])}</code><small>{_escape(row["summary"])}</small></th>'
+        name = f'<th scope="row">{_code(row["name"])}<small>{_escape(row["summary"])}</small></th>'
         kind = ' class="baseline"' if baseline else ""
         lines.append(f"<tr{kind}>{name}{''.join(cells)}</tr>")
     return "\n".join(lines)
@@ -203,8 +221,7 @@ def _left_out(report: dict[str, Any]) -> str:
 def _picture(index: int, image: dict[str, Any], encoded: dict[str, bytes], report: dict[str, Any]) -> str:
     """Returns the section of one picture: the slider, which the script fills, and a figure a version."""
     methods = [row["name"] for row in report["methods"] if row["name"] in encoded]
-    choices = [name for name in methods if name not in (INPUT, REFERENCE)]
-    right = "sgz" if "sgz" in choices else next(iter(choices), INPUT)
+    right = _default_right(image["results"], methods)
     width, height = image["width"], image["height"]
     left_options, right_options = (
         "".join(f"<option{' selected' if name == chosen else ''}>{_escape(name)}</option>" for name in methods)
@@ -215,7 +232,7 @@ def _picture(index: int, image: dict[str, Any], encoded: dict[str, bytes], repor
     return f"""
 <section class="picture" id="picture-{index}" aria-labelledby="heading-{index}">
 <h3 id="heading-{index}">{_escape(image["name"])} <small>{width}×{height}</small></h3>
-<div class="slider" hidden style="--ratio: {width} / {height}; --wide: {width / height:.4f}">
+<div class="slider" hidden style="--ratio: {width} / {height}; --wide: {width / height:.4f}; --natural: {width}px">
 <div class="stage">
 <img class="right" alt=""><img class="left" alt="">
 <span class="tag tag-left"></span><span class="tag tag-right"></span>
@@ -231,6 +248,14 @@ def _picture(index: int, image: dict[str, Any], encoded: dict[str, bytes], repor
 {notes}</section>"""
 
 
+def _default_right(results: dict[str, dict[str, Any]], methods: list[str]) -> str:
+    """Returns the version first shown on the right: SGZ, else the nearest to the truth, else the first method."""
+    choices = [name for name in methods if name not in (INPUT, REFERENCE)]
+    if "sgz" in choices or not choices:
+        return "sgz" if choices else INPUT
+    return max(choices, key=lambda name: results[name].get("psnr") or 0)
+
+
 def _figure(name: str, image: dict[str, Any], data: bytes, pressed: bool) -> str:
     scores = []
     for key in SCORES:
@@ -241,7 +266,7 @@ def _figure(name: str, image: dict[str, Any], data: bytes, pressed: bool) -> str
     source = f"data:image/webp;base64,{base64.b64encode(data).decode('ascii')}"
     return (
         f'<figure><button type="button" data-version="{_escape(name)}" aria-pressed="{str(pressed).lower()}">'
-        f'<img src="{source}" alt="{_escape(shown)}" width="{image["width"]}" height="{image["height"]}" '
-        f'decoding="async"></button><figcaption><code>{_escape(name)}</code>'
+        f'<img src="{source}" alt="{_escape(shown)}" width="{image["width"]}" height="{image["height"]}">'
+        f"</button><figcaption>{_code(name)}"
         f'<span class="scores">{"".join(scores)}</span></figcaption></figure>'
     )

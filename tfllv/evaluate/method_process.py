@@ -91,10 +91,11 @@ def _run(folder: pathlib.Path) -> dict[str, Any]:
         for index, path in enumerate(request["pictures"])
     ]
     result = {"pictures": rows, "loaded_memory_mb": loaded, "peak_memory_mb": resident_megabytes()[1]}
-    if enhancer.method.kind == "network":  # after the memory was read: the count builds the network a second time
+    network = getattr(enhancer, "model", None)
+    if network is not None:  # after the memory was read, because tracing takes some
         from tfllv.evaluate import network_cost
 
-        result.update(network_cost.network_cost(request["method"]))
+        result.update(network_cost.network_cost(network))
     return result
 
 

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of a network, counted on the graph that really runs."""
+"""Parameters and multiply-accumulates of a network, counted on its graph."""
 
 from __future__ import annotations
 
@@ -7,23 +7,20 @@ from typing import Any
 
 HEIGHT, WIDTH = 400, 600
 PROTOCOL = (
-    f"counted for one picture of {WIDTH}x{HEIGHT} at the network's default options: the multiply-accumulates of its "
-    "convolutions and matrix products, from the traced graph; element-wise work is not counted."
+    f"those of the network as it ran, with its options; MACs for one picture of {WIDTH}x{HEIGHT}: the "
+    "multiply-accumulates of its convolutions and matrix products, from the traced graph; other work is not counted."
 )
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If", "StatelessIf")
 
 
-def network_cost(name: str, *, height: int = HEIGHT, width: int = WIDTH) -> dict[str, Any]:
-    """Returns `parameters` and `macs` of a network of `models.MODELS`, built with its default options.
+def network_cost(network: Any, *, height: int = HEIGHT, width: int = WIDTH) -> dict[str, Any]:
+    """Returns `parameters` and `macs` of a network.
 
     Args:
-      name: a key of `models.MODELS`.
+      network: a `keras.Model` on float32 [B, H, W, 3].
       height: of the picture, in pixels.
       width: likewise.
     """
-    from tfllv import models
-
-    network = models.build(name)
     return {"parameters": int(network.count_params()), "macs": count_macs(network, height=height, width=width)}
 
 
