@@ -1,0 +1,229 @@
+"""What every network of the table keeps to. A newcomer needs one row in `ROWS`, and fails here until it has one."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfllv import contracts, models
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What the harness must know of a network.
+
+    Attributes:
+      parameters: trainable and other.
+      options: for `build`, so that the paths that the defaults leave out are run.
+      tolerance: between two ways of running the same weights, absolute, on values of about 1.
+    """
+
+    parameters: int
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    tolerance: float = 1e-5
+
+
+ROWS = {
+    "sgz": Row(10_561, {"scale_factor": 3}),
+    "zero_dce": Row(79_416),
+    "zero_dce_pp": Row(10_561, {"scale_factor": 2}),
+}
+SIZES = [(1, 1), (7, 5), (13, 25), (16, 16)]
+
+every_network = pytest.mark.parametrize("name", sorted(ROWS))
+
+
+def test_every_network_has_a_row_and_every_row_a_network():
+    assert set(ROWS) == set(models.MODELS)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Each network is built once."""
+    return {name: models.build(name, **row.options) for name, row in ROWS.items() if name in models.MODELS}
+
+
+def images(size=(13, 25), batch=2):
+    return np.random.default_rng(1).uniform(0, 1, (batch, *size, 3)).astype(np.float32)
+
+
+def assert_same(expected, received, tolerance):
+    assert set(expected) == set(received)
+    for key in expected:
+        np.testing.assert_allclose(received[key], expected[key], rtol=0, atol=tolerance, err_msg=key)
+
+
+@every_network
+def test_network_is_built_by_the_table(built, name):
+    network, row = built[name], models.MODELS[name]
+    assert isinstance(network, keras.Model)
+    assert type(network).__name__ == row.class_name
+    assert network.built
+    assert network.count_params() == ROWS[name].parameters
+    assert f"{ROWS[name].parameters:,} parameters" in row.summary
+
+
+@every_network
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_gives_a_dict_with_an_image_of_its_shape(built, name, size):
+    low = images(size)
+    output = built[name](low)
+    assert isinstance(output, dict)
+    assert output[contracts.IMAGE].shape == low.shape
+    for key, value in output.items():
+        assert isinstance(key, str)
+        assert value.dtype == tf.float32
+        assert np.isfinite(value).all()
+
+
+@every_network
+def test_flat_and_black_images_give_finite_results(built, name):
+    for value in (0.0, 0.5, 1.0):
+        assert np.isfinite(built[name](np.full((1, 9, 9, 3), value, np.float32))[contracts.IMAGE]).all()
+
+
+@every_network
+def test_pictures_of_a_batch_do_not_touch_each_other(built, name):
+    low = images()
+    alone = [built[name](low[index : index + 1])[contracts.IMAGE][0] for index in range(len(low))]
+    np.testing.assert_allclose(built[name](low)[contracts.IMAGE], alone, rtol=0, atol=ROWS[name].tolerance)
+
+
+@every_network
+def test_every_trainable_variable_gets_a_gradient(built, name):
+    network = built[name]
+    with tf.GradientTape() as tape:
+        output = network(images(), training=True)
+        loss = sum(tf.reduce_sum(tf.square(value)) for value in output.values())
+    for variable, gradient in zip(
+        network.trainable_variables, tape.gradient(loss, [v.value for v in network.trainable_variables]), strict=True
+    ):
+        assert gradient is not None, variable.path
+        assert np.isfinite(gradient).all(), variable.path
+        assert np.abs(gradient).max() > 0, variable.path
+
+
+@every_network
+def test_weights_survive_their_file(tmp_path, built, name):
+    built[name].save_weights(tmp_path / "a.weights.h5")
+    other = models.build(name, **ROWS[name].options, seed=7)
+    assert np.any(other(images())[contracts.IMAGE] != built[name](images())[contracts.IMAGE])
+    other.load_weights(tmp_path / "a.weights.h5")
+    assert_same(built[name](images()), other(images()), 0)
+
+
+@every_network
+def test_keras_file_rebuilds_the_network(tmp_path, built, name):
+    built[name].save(tmp_path / "a.keras")
+    other = keras.saving.load_model(tmp_path / "a.keras")
+    assert type(other) is type(built[name])
+    assert other.get_config() == built[name].get_config()
+    assert_same(built[name](images()), other(images()), 0)
+
+
+@every_network
+def test_graph_of_unknown_sizes_equals_eager(built, name):
+    graph = tf.function(built[name], input_signature=[tf.TensorSpec([None, None, None, 3])])
+    for size in SIZES:
+        assert_same(built[name](images(size)), graph(images(size)), ROWS[name].tolerance)
+    assert graph.experimental_get_tracing_count() == 1
+
+
+@every_network
+def test_functional_use_knows_the_shapes(built, name):
+    inputs = keras.Input((None, None, 3))
+    outputs = built[name](inputs)
+    real = built[name](images())
+    for key, value in outputs.items():
+        assert len(value.shape) == len(real[key].shape)
+        assert all(side in (None, known) for side, known in zip(value.shape, real[key].shape, strict=True)), key
+    assert_same(real, keras.Model(inputs, outputs)(images()), ROWS[name].tolerance)
+
+
+@every_network
+def test_saved_model_agrees_when_it_is_loaded_again(tmp_path, built, name):
+    # Keras says on every export how to load it.
+    built[name].export(tmp_path / "saved", verbose=False)
+    served = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
+    for size in SIZES:
+        assert_same(built[name](images(size)), served(tf.constant(images(size))), ROWS[name].tolerance)
+
+
+@every_network
+def test_no_module_of_a_network_imports_tensorflow(name):
+    folder = pathlib.Path(models.__file__).parent
+    for path in [pathlib.Path(importlib.import_module(models.MODELS[name].module).__file__), *folder.glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(word.split(".")[0] == "tensorflow" for word in names), path.name
+
+
+REPLICAS_SCRIPT = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from tfllv import models
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+images = np.random.default_rng(1).uniform(0, 1, (4, 12, 12, 3)).astype(np.float32)
+
+def train(devices, name, options):
+    # Collective reductions are numbered by process, and clash once a second network of another size follows.
+    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
+    with strategy.scope():
+        network = models.build(name, **options)
+        optimizer = keras.optimizers.SGD(0.1)
+        optimizer.build(network.trainable_variables)
+
+    def step(batch):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(network(batch, training=True)["image"])) / len(devices)
+        values = [variable.value for variable in network.trainable_variables]
+        optimizer.apply_gradients(zip(tape.gradient(loss, values), network.trainable_variables))
+
+    share = len(images) // len(devices)
+    parts = iter([images[share * index : share * (index + 1)] for index in range(len(devices))])
+    batch = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(parts)))
+    for _ in range(3):
+        strategy.run(tf.function(step), args=(batch,))
+    return network.get_weights()
+
+for name, options in json.loads(sys.argv[1]).items():
+    start = models.build(name, **options).get_weights()
+    one, two = train(["CPU:0"], name, options), train(["CPU:0", "CPU:1"], name, options)
+    moved = max(np.abs(a - b).max() for a, b in zip(start, one))
+    apart = max(np.abs(a - b).max() for a, b in zip(one, two))
+    print(name, moved, apart)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_one_does():
+    # In a process of its own: TensorFlow must be told of the second device before it starts.
+    table = {name: row.options for name, row in ROWS.items()}
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS_SCRIPT, json.dumps(table)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines} == set(ROWS)
+    for name, moved, apart in lines:
+        assert float(moved) > 1e-4, name
+        assert float(apart) < 1e-6, name  # float32: the sum of two halves against the whole
