@@ -55,7 +55,8 @@ def scale_intensity(image: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.n
     """Gives an image a new intensity and keeps the ratios R : G : B, so that hue and saturation stay.
 
     The factor `new / old` is lowered to 1 / max(R, G, B) where a channel would leave [0, 1], as in step 7 of MSRCP
-    (Petro, Sbert and Morel 2014, https://doi.org/10.5201/ipol.2014.107). A black pixel becomes the grey `new`.
+    (Petro, Sbert and Morel 2014, https://doi.org/10.5201/ipol.2014.107). A black pixel (all channels below 2 ** -20, a
+    sixteenth of a 16-bit level) becomes the grey `new`.
 
     Args:
       image: [H, W, 3] float32 in [0, 1].
@@ -66,7 +67,7 @@ def scale_intensity(image: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.n
       [H, W, 3] float32 in [0, 1].
     """
     top = channel_max(image)
-    lit = (old > 0) & (top > 0)
+    lit = (top >= 2**-20) & (old > 0)
     factor = np.divide(new, old, out=np.zeros_like(old), where=lit)
     np.minimum(factor, np.divide(1, top, out=np.zeros_like(top), where=lit), out=factor)
     result = image * factor[..., None]
