@@ -1,0 +1,121 @@
+"""The curve networks and `tfllv enhance`: the inner call, the graph, a folder of photographs, one very large one."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import timing
+
+
+def _image(height: int, width: int) -> np.ndarray:
+    return (np.random.default_rng(0).random((1, height, width, 3), dtype=np.float32) * 0.3).astype(np.float32)
+
+
+def inner_call() -> list[dict]:
+    """What `tfllv enhance` calls, against the bare exported signature and `keras.Model.predict`, 600x400."""
+    import tensorflow as tf
+
+    from tfllv import enhancers
+
+    enhancer = enhancers.get("sgz")
+    with tempfile.TemporaryDirectory() as folder:
+        signature = enhancer.graph.enhance.get_concrete_function(
+            tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([], tf.int32)
+        )
+        tf.saved_model.save(enhancer.graph, folder, signatures=signature)
+        bare = tf.saved_model.load(folder).signatures["serving_default"]
+    image = _image(400, 600)
+    tensor, strip = tf.constant(image), tf.constant(60_000)
+    sides = {
+        "exported signature": lambda: bare(images=tensor, strip_pixels=strip),
+        "enhancer": lambda: enhancer(image),
+        "keras predict": lambda: enhancer.model.predict(image, verbose=0),
+    }
+    return timing.rows(timing.interleave(sides, rounds=41, warm_up=5), against="exported signature")
+
+
+def sgz() -> list[dict]:
+    """The inference graph against the plain Keras graph of the same weights, and the PSNR between them."""
+    import tensorflow as tf
+
+    from tfllv import enhancers
+
+    found = []
+    for scale, height, width in ((1, 400, 600), (12, 900, 1200)):
+        made = {kind: enhancers.get("sgz", scale_factor=scale, precision=kind) for kind in ("float32", "bfloat16")}
+        model, tensor = made["float32"].model, tf.constant(_image(height, width))
+        plain = tf.function(lambda x, m=model: m(x)["image"], input_signature=[tf.TensorSpec([None, None, None, 3])])
+        sides = {"plain Keras": lambda f=plain, x=tensor: f(x).numpy()}
+        sides |= {kind: (lambda e=e, x=tensor: e.graph.enhance(x).numpy()) for kind, e in made.items()}
+        seconds = timing.interleave(sides, rounds=21)
+        exact = np.clip(plain(tensor), 0, 1)
+        for row in timing.rows(seconds, against="plain Keras"):
+            name = row.pop("side")
+            result = exact if name == "plain Keras" else made[name].graph.enhance(tensor).numpy()
+            error = float(np.mean(np.square(result - exact, dtype=np.float64)))
+            decibels = float("inf") if error == 0 else -10 * np.log10(error)
+            size = {"size": f"{width}x{height}", "scale": scale, "graph": name}
+            found.append({**size, **row, "frames_per_s": 1e3 / row["median_ms"], "psnr_to_plain_db": decibels})
+    return found
+
+
+def folder() -> list[dict]:
+    """JPEG in, JPEG out over 200 photographs: the share of the workers' time that is decode, network and encode."""
+    import cv2
+
+    from tfllv import enhancers
+    from tfllv.runner import files
+
+    samples = sorted((pathlib.Path(files.__file__).parents[1] / "samples").glob("*.jpg"))
+    pictures = [cv2.resize(cv2.imread(str(path)), (1200, 900)) for path in samples]
+    found = []
+    with tempfile.TemporaryDirectory() as work:
+        source = pathlib.Path(work) / "in"
+        source.mkdir()
+        for number in range(200):
+            dark = (pictures[number % len(pictures)] * 0.25).astype(np.uint8)
+            cv2.imwrite(str(source / f"{number:03}.jpg"), dark)
+        enhancer = enhancers.get("sgz")
+        enhancer.tiled(pictures[0])
+        for repeat in range(5):
+            summary = files.enhance_files([str(source)], pathlib.Path(work) / f"out{repeat}", enhancer, progress=False)
+            useful = sum(summary.busy[stage] for stage in ("decode", "enhance", "encode"))
+            total = sum(summary.busy.values())
+            row = {"run": repeat, "images_per_s": summary.images / summary.seconds, "wall_s": summary.seconds}
+            found.append({**row, "useful_share": useful / total, **summary.busy})
+    return sorted(found, key=lambda row: row["useful_share"])[2:3] + found
+
+
+def large_photo() -> list[dict]:
+    """Peak memory of `tfllv enhance` on one 6000x4000 JPEG, every method in a process of its own."""
+    import cv2
+
+    from tfllv import enhancers, models
+
+    found = []
+    with tempfile.TemporaryDirectory() as work:
+        source = pathlib.Path(work) / "large.jpg"
+        noise = np.random.default_rng(0).integers(0, 90, (500, 750, 3)).astype(np.uint8)
+        cv2.imwrite(str(source), cv2.resize(noise, (6000, 4000)))
+        for name, method in enhancers.METHODS.items():
+            if method.kind == "network" and not models.shipped_weights(name):
+                continue
+            command = ["-m", "tfllv", "enhance", str(source), "-o", f"{work}/{name}", "--method", name]
+            run = subprocess.run([sys.executable, "-c", _PEAK, *command], capture_output=True, text=True, check=True)
+            seconds, peak = run.stdout.split()[-2:]
+            found.append({"method": name, "seconds": float(seconds), "peak_MB": float(peak) / 1024})
+    return found
+
+
+# Runs a command and prints its seconds and its own peak memory: a fresh process, so that no earlier child counts.
+_PEAK = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], check=True)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
