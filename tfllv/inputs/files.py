@@ -18,7 +18,7 @@ from PIL import Image
 from tfllv import contracts
 
 MAX_PIXELS = 100_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _RANGE = re.compile(r"^(\d+)-(\d+)$")
 
 
