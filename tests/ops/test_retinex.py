@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import statistics
 import time
 
 import numpy as np
@@ -135,4 +134,5 @@ def test_msr_is_no_slower_than_five_times_ssr_at_600x400(rng):
             start = time.perf_counter()
             function(image)
             times[name].append(time.perf_counter() - start)
-    assert statistics.median(times["msr"]) < 5 * statistics.median(times["ssr"])
+    # The fastest of each, interleaved: other work on the machine only ever adds time.
+    assert min(times["msr"]) < 5 * min(times["ssr"])
