@@ -6,7 +6,7 @@ import pytest
 from tfllv import models
 from tfllv.models.torch_import import import_weights
 
-TOLERANCE = 1e-5  # measured 5e-7; the rest is room for the convolution algorithms of other machines
+TOLERANCE = 1e-5  # measured 6e-7; the rest is room for the convolution algorithms of other machines
 
 
 @pytest.fixture
