@@ -1,6 +1,13 @@
 """Compares enhancement methods on pictures: what each makes of them, how good it is, and what it costs.
 
-`compare` gives a `Comparison`: a JSON-ready report with every number, and the pictures for the page.
+`compare` gives a `Comparison`: a report with every number, and the pictures for the page. The fields of the report:
+
+- `methods`: a row of the table each; `input` and `reference` are rows without costs. A score is the mean over the
+  pictures that have it, `psnr_pictures` and so on say how many; None where there is none. `median_seconds`,
+  `throughput_mp_per_s`, `peak_memory_mb`, `loaded_memory_mb` (before the first picture), `parameters`, `macs`.
+- `images`: for each picture its `file`, size, `reference`, and `results` by method: `seconds` of every timed run,
+  `median_seconds`, the scores; `notes` say why a score is None.
+- `skipped` and `failed`: what, and the reason. `protocol`: what each number means. `machine`, `created`, `runs`.
 """
 
 from __future__ import annotations
@@ -49,7 +56,7 @@ class _Photo:
     name: str
     pixels: pathlib.Path
     size: tuple[int, int]
-    truth: np.ndarray | None
+    truth: pathlib.Path | None
     reference: str | None
 
 
@@ -154,14 +161,16 @@ class _Bench:
             pixels = np.load(photo.pixels)
             self._keep(index, INPUT, pixels, {})
             if photo.truth is not None:
-                self._keep(index, REFERENCE, photo.truth, {}, truth=None)
+                self._keep(index, REFERENCE, np.load(photo.truth), {}, compared=False)
         self._add_row(INPUT, {"kind": "", "summary": "the picture as it is"}, {})
         if any(photo.truth is not None for photo in photos):
             self._add_row(REFERENCE, {"kind": "", "summary": "the truth"}, {})
 
-    def _keep(self, index: int, name: str, pixels: np.ndarray, timing: dict[str, Any], **options: Any) -> None:
-        truth = options.get("truth", self.photos[index].truth)
-        scores, notes = _score(pixels, truth)
+    def _keep(
+        self, index: int, name: str, pixels: np.ndarray, timing: dict[str, Any], *, compared: bool = True
+    ) -> None:
+        truth = self.photos[index].truth if compared else None
+        scores, notes = _score(pixels, None if truth is None else np.load(truth))
         self.notes[index] += [note for note in notes if note not in self.notes[index]]
         self.results[index][name] = {**timing, **scores}
         self.encoded[index][name] = encode(pixels, self.longest)
@@ -203,7 +212,7 @@ class _Bench:
         self.rows.append(row)
 
     def report(self) -> dict[str, Any]:
-        """Returns the report; see the README for its fields."""
+        """Returns the report; its fields are those the module names."""
         images = [
             {
                 "file": photo.file,
@@ -284,15 +293,13 @@ def _read_photos(
         truth_file = _find_truth(file, reference)
         truth = None
         try:
-            truth = read_rgb(truth_file) if truth_file else None
-            if truth is not None and truth.shape != pixels.shape:
-                sizes = [f"{each.shape[1]}x{each.shape[0]}" for each in (truth, pixels)]
-                truth = None
-                raise ValueError(f"is {sizes[0]}, the picture is {sizes[1]}; nothing is resized")
+            if truth_file is not None:
+                truth = scratch / f"truth-{len(photos)}.npy"
+                np.save(truth, _read_truth(truth_file, pixels.shape))
         except (ValueError, OSError) as error:
             failed.append({"what": str(truth_file), "reason": _one_line(error, truth_file)})
-        used = str(truth_file) if truth is not None else None
-        photos.append(_Photo(str(file), file.name, store, pixels.shape[:2], truth, used))
+            truth = None
+        photos.append(_Photo(str(file), file.name, store, pixels.shape[:2], truth, str(truth_file) if truth else None))
     return photos
 
 
@@ -321,6 +328,14 @@ def find_files(paths: Sequence[str | os.PathLike[str]], failed: list[dict[str, s
 def read_rgb(path: pathlib.Path) -> np.ndarray:
     """Reads an image file as [H, W, 3] uint8, upright; 16-bit pictures are rounded to 8 bits, alpha is dropped."""
     return contracts.to_uint8(contracts.to_float(image_files.read_image(path).pixels))
+
+
+def _read_truth(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+    truth = read_rgb(path)
+    if truth.shape != shape:
+        sizes = f"is {truth.shape[1]}x{truth.shape[0]}, the picture is {shape[1]}x{shape[0]}"
+        raise ValueError(f"{sizes}; nothing is resized")
+    return truth
 
 
 def _find_truth(file: pathlib.Path, reference: str | os.PathLike[str] | None) -> pathlib.Path | None:

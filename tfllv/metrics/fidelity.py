@@ -29,12 +29,13 @@ def paired(
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"`a` and `b` must have one shape; nothing is resized. Received: {a.shape} and {b.shape}.")
+    return unit_range(a, "a", max_value, quantize), unit_range(b, "b", max_value, quantize)
+
+
+def unit_range(image: np.ndarray, name: str, max_value: float, quantize: bool) -> np.ndarray:
+    """Returns one image as float64 in [0, 1]; `name` is the argument's, for messages. See `paired`."""
     if not max_value > 0:
         raise ValueError(f"`max_value` must be > 0. Received: max_value={max_value}.")
-    return _unit(a, "a", max_value, quantize), _unit(b, "b", max_value, quantize)
-
-
-def _unit(image: np.ndarray, name: str, max_value: float, quantize: bool) -> np.ndarray:
     if image.ndim not in (2, 3, 4) or 0 in image.shape:
         raise ValueError(f"`{name}` must be [H, W], [H, W, C] or [B, H, W, C]. Received: shape={image.shape}.")
     if image.dtype == np.uint8:

@@ -51,7 +51,7 @@ def niqe(image: np.ndarray, *, max_value: float = 1.0) -> float:
     Raises:
       ValueError: if the image has fewer than two blocks of 96x96, or fewer than two with texture.
     """
-    image, _ = fidelity.paired(image, image, max_value, quantize=True)
+    image = fidelity.unit_range(np.asarray(image), "image", max_value, quantize=True)
     if image.ndim == 4:
         raise ValueError(f"`image` must be one image, not a batch. Received: shape={image.shape}.")
     rows, columns = image.shape[0] // BLOCK, image.shape[1] // BLOCK
