@@ -31,9 +31,7 @@ def test_images_are_found_in_sub_folders_in_order_whatever_the_ending_and_the_sl
 
 
 def test_a_folder_that_is_missing_empty_or_a_file_is_named(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"`data` must be a folder of images\. Received: '.*nothing', which does"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"`data` must be a folder of images\. Received: '.*nothing'"):
         files.find_images(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"which holds none of \.jpg"):
@@ -69,9 +67,7 @@ def test_a_csv_without_scenes_names_only_its_images(numbered, tmp_path):
 
 
 def test_an_entry_that_names_nothing_is_an_error(numbered, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"`exclude` must name images of '.*set'\. Received: '77-80', which names none"
-    ):
+    with pytest.raises(ValueError, match=r"`exclude` must name images of .* Received: '77-80', which names"):
         files.select(numbered, tmp_path / "set", exclude=["77-80"])
     with pytest.raises(ValueError, match=r"must leave an image\. Received: 9 images, none left"):
         files.select(numbered, tmp_path / "set", exclude=["*"])
@@ -85,7 +81,7 @@ def test_jpeg_pixels_are_bit_equal_to_tensorflow_integer_accurate(tmp_path, rng)
     path = tmp_path / "x.jpg"
     Image.fromarray(noise).save(path, quality=85)
     expected = tf.io.decode_jpeg(path.read_bytes(), dct_method="INTEGER_ACCURATE").numpy()
-    np.testing.assert_array_equal(files.read_image(path), expected)
+    np.testing.assert_array_equal(files.read_pixels(path), expected)
 
 
 def test_grey_alpha_palette_and_turned_images_become_upright_rgb(tmp_path):
@@ -96,32 +92,24 @@ def test_grey_alpha_palette_and_turned_images_become_upright_rgb(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert (files.read_image(tmp_path / "grey.png") == 7).all()
-    assert (files.read_image(tmp_path / "alpha.png") == [1, 2, 3]).all()
-    assert files.read_image(tmp_path / "palette.png").shape == (4, 6, 3)
-    assert files.read_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
+    assert (files.read_pixels(tmp_path / "grey.png") == 7).all()
+    assert (files.read_pixels(tmp_path / "alpha.png") == [1, 2, 3]).all()
+    assert files.read_pixels(tmp_path / "palette.png").shape == (4, 6, 3)
+    assert files.read_pixels(tmp_path / "turned.jpg").shape == (6, 4, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 20])
-def test_what_is_no_image_is_named_before_any_decoding(tmp_path, content):
-    path = tmp_path / "x.png"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"'.*x\.png' "):
-        files.check_header(path)
+def test_sixteen_bits_are_rounded_to_eight(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.full((4, 6, 3), 257 * 7 + 200, np.uint16))
+    pixels = files.read_pixels(tmp_path / "x.png")
+    assert pixels.dtype == np.uint8 and (pixels == 8).all()
 
 
-def test_a_truncated_image_is_named(tmp_path, rng):
+def test_a_damaged_image_is_named(tmp_path, rng):
     path = tmp_path / "x.png"
     Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"'.*x\.png' cannot be decoded: the file is damaged"):
-        files.read_image(path)
-
-
-def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_PIXELS", 20)
-    with pytest.raises(ValueError, match="has 6x4 pixels; at most 20 are read"):
-        files.check_header(_save(tmp_path / "x.png"))
+    with pytest.raises(ValueError, match=r"x\.png: "):
+        files.read_pixels(path)
 
 
 def test_resize_squeezes_to_the_square_by_lanczos(rng):

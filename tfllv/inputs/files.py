@@ -1,8 +1,4 @@
-"""Finding, choosing and reading image files for training.
-
-Pixels come from OpenCV, whose JPEG decode is bit-equal to TensorFlow's `dct_method="INTEGER_ACCURATE"` and which turns
-the image by its EXIF orientation; the type and the size are checked from the header before any pixel is decoded.
-"""
+"""Finding, choosing and fitting image files for training."""
 
 from __future__ import annotations
 
@@ -16,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from tfllv import contracts
+from tfllv.inputs import image_files
 
-MAX_PIXELS = 100_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _RANGE = re.compile(r"^(\d+)-(\d+)$")
 
 
@@ -133,37 +128,17 @@ def _tabled(table: pathlib.Path, column: str | None, paths: Sequence[pathlib.Pat
     return found.union(*(_numbered(paths, min(numbers), max(numbers)) for numbers in scenes.values()))
 
 
-def check_header(path: pathlib.Path) -> tuple[int, int]:
-    """Returns (height, width) from the file's header; decodes nothing.
+def read_pixels(path: pathlib.Path) -> np.ndarray:
+    """Reads an image file as [H, W, 3] uint8 sRGB, upright; alpha is dropped, 16 bits are rounded to 8.
 
-    Raises:
-      ValueError: naming the file, if it is not an image of the allowed types or has too many pixels.
-    """
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            width, height = image.size
-    except Image.DecompressionBombError:
-        raise ValueError(f"'{path}' has too many pixels; at most {MAX_PIXELS} are read.") from None
-    except (OSError, SyntaxError, ValueError):
-        raise ValueError(f"'{path}' is not an image of the types that are read; remove it or `exclude` it.") from None
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"'{path}' has {width}x{height} pixels; at most {MAX_PIXELS} are read.")
-    return height, width
-
-
-def read_image(path: pathlib.Path) -> np.ndarray:
-    """Reads an image file as [H, W, 3] uint8 sRGB, turned by its EXIF orientation; alpha is dropped.
+    JPEG pixels are bit-equal to `tf.io.decode_jpeg(..., dct_method="INTEGER_ACCURATE")`.
 
     Raises:
       ValueError: naming the file, if it is no image, too large or damaged.
+      OSError: if it cannot be read.
     """
-    import cv2
-
-    check_header(path)
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"'{path}' cannot be decoded: the file is damaged; remove it or `exclude` it.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    pixels = image_files.read_image(path).pixels
+    return pixels if pixels.dtype == np.uint8 else contracts.to_uint8(contracts.to_float(pixels))
 
 
 def fit(image: np.ndarray, size: int, *, mode: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.inputs import files, transforms
+from tfllv.inputs import files, image_header, transforms
 
 
 class ImageSource:
@@ -46,7 +46,7 @@ class ImageSource:
             raise ValueError(f"`columns` must be of one length, at least 1. Received: {lengths}.")
         for paths in columns.values():
             for path in paths:
-                files.check_header(path)
+                _check_header(path)
         self.keys = tuple(columns)
         self.names = [str(path) for path in next(iter(columns.values()))]
         self.size, self.fit = size, fit
@@ -69,7 +69,7 @@ class ImageSource:
         kept = self._kept.get((key, index))
         if kept is not None:
             return kept
-        image = files.fit(files.read_image(self._columns[key][index]), self.size, mode=self.fit)
+        image = files.fit(files.read_pixels(self._columns[key][index]), self.size, mode=self.fit)
         with self._lock:
             if image.nbytes <= self._free and (key, index) not in self._kept:
                 self._free -= image.nbytes
@@ -90,6 +90,13 @@ class ImageSource:
         example = {key: tf.ensure_shape(picture, shape) for key, picture in zip(self.keys, pictures, strict=True)}
         example[contracts.NAME] = tf.constant(self.names)[index]
         return example
+
+
+def _check_header(path: pathlib.Path) -> None:
+    try:
+        image_header.read_header(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Remove the file or `exclude` it.") from None
 
 
 def permutation(seed: int | tf.Tensor, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
