@@ -104,3 +104,15 @@ def test_wrong_use_is_one_line_and_exit_2(tmp_path, capsys, monkeypatch, words, 
     assert message in error
     assert error.count("\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+def test_written_weights_load_again_and_have_the_sum_that_is_returned(tmp_path):
+    from tfllv import models
+
+    network, other = models.build("sgz", seed=1), models.build("sgz", seed=2)
+    output = tmp_path / "a.weights.h5"
+    output.write_text("old")
+    assert import_weights.write_weights(network, output) == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert os.listdir(tmp_path) == [output.name]
+    other.load_weights(output)
+    assert all(np.array_equal(a, b) for a, b in zip(network.get_weights(), other.get_weights(), strict=True))
