@@ -60,7 +60,7 @@ def test_the_defaults_without_chromaticity_are_the_formula_between_percentiles(i
 
 def test_full_chromaticity_keeps_the_ratios_of_the_channels(image):
     result = retinex.apply_msr(image, chromaticity=1)
-    lit = result.min(-1) > 0
+    lit = result.min(-1) > 0.01
     ratio = result[lit] / image[lit]
     np.testing.assert_allclose(ratio, np.repeat(ratio[:, :1], 3, 1), rtol=1e-4)
 
@@ -73,7 +73,8 @@ def test_half_chromaticity_is_the_mean_of_both(image):
 def test_the_surround_removes_a_slow_change_of_light(rng):
     texture = rng.uniform(0.4, 0.8, (80, 120)).astype(np.float32)
     lit = texture * np.linspace(0.2, 1, 120, dtype=np.float32)
-    left, right = (retinex.log_ratio(lit, sigmas=(15,))[:, part].mean() for part in (slice(20, 50), slice(70, 100)))
+    _, ratio = retinex.log_ratios(np.repeat(lit[..., None], 3, -1), sigmas=(15,))
+    left, right = (ratio[:, part].mean() for part in (slice(20, 50), slice(70, 100)))
     assert abs(left - right) < 0.02 < abs(np.log(lit[:, 20:50].mean() / lit[:, 70:100].mean()))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tfllv.ops import batches, color, filters
 
 # Percentiles are read from at most about this many pixels, on a regular grid: a 24-megapixel sort would cost seconds.
-SAMPLES = 2**20
+SAMPLES = 2**18
 
 
 @batches.per_image
@@ -79,25 +79,34 @@ def apply_msr(
     return _apply(image, sigmas, (0, 0) if reference else clip, 0 if reference else chromaticity)
 
 
-def log_ratio(channel: np.ndarray, *, sigmas: Sequence[float]) -> np.ndarray:
-    """Returns the mean over `sigmas` of log(I + 1) - log(G * (I + 1)).
+def log_ratios(image: np.ndarray, *, sigmas: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean over `sigmas` of log(I + 1) - log(G * (I + 1)), of the channels and of the intensity.
 
     Args:
-      channel: [H, W] float32 in [0, 1]; I is this in levels of 255.
+      image: [H, W, 3] float32 in [0, 1]; I is this in levels of 255.
       sigmas: standard deviations in pixels, each >= 1.
 
     Returns:
-      [H, W] float32, natural logarithm, in [-5.6, 5.6]; zero where the channel is flat.
+      ([H, W, 3], [H, W]) float32, natural logarithm, in [-5.6, 5.6]; zero where a channel is flat.
     """
-    levels = channel * np.float32(255)
+    blurs = filters.GaussianBlurs(image, sigmas)
+    of_channels = np.empty_like(image)
+    of_intensity = np.empty(image.shape[:2], np.float32)
+    for rows in batches.row_strips(*image.shape[:2]):
+        of_channels[rows], of_intensity[rows] = _log_levels(image[rows])
+        for index in range(len(sigmas)):
+            # A blur is linear, so the blurred intensity is the intensity of the blurred channels.
+            channels, intensity = _log_levels(blurs.rows(rows, index))
+            of_channels[rows] -= channels * np.float32(1 / len(sigmas))
+            of_intensity[rows] -= intensity * np.float32(1 / len(sigmas))
+    return of_channels, of_intensity
+
+
+def _log_levels(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns log(I + 1) of the channels and of their mean, I in levels of 255."""
+    levels = image * np.float32(255)
     levels += 1
-    result = np.zeros_like(levels)
-    for sigma in sigmas:
-        surround = filters.blur_gaussian(levels, sigma=sigma)
-        result -= np.log(surround, out=surround)
-    result *= np.float32(1 / len(sigmas))
-    result += np.log(levels, out=levels)
-    return result
+    return np.log(levels), np.log(color.channel_mean(levels))
 
 
 def stretch(values: np.ndarray, *, clip: tuple[float, float]) -> bool:
@@ -133,21 +142,15 @@ def _apply(image: np.ndarray, sigmas: Sequence[float], clip: tuple[float, float]
         raise ValueError(f"`clip` must be two percentages in [0, 50). Received: clip={clip}.")
     if not 0 <= chromaticity <= 1:
         raise ValueError(f"`chromaticity` must be in [0, 1]. Received: chromaticity={chromaticity}.")
-    result = np.empty_like(image)
-    if chromaticity < 1:
-        for channel in range(3):
-            result[..., channel] = log_ratio(image[..., channel], sigmas=sigmas)
-        if not stretch(result, clip=clip):
-            return image.copy()
-    if chromaticity > 0:
-        old = color.channel_mean(image)
-        new = log_ratio(old, sigmas=sigmas)
-        if not stretch(new, clip=clip):
-            new = old
-        for rows in batches.row_strips(*old.shape):
-            part = color.scale_intensity(image[rows], old[rows], new[rows])
-            if chromaticity < 1:
-                result[rows] += np.float32(chromaticity) * (part - result[rows])
-            else:
-                result[rows] = part
+    result, new = log_ratios(image, sigmas=sigmas)
+    if not stretch(result, clip=clip):
+        return image.copy()
+    if chromaticity == 0:
+        return result
+    old = color.channel_mean(image)
+    if not stretch(new, clip=clip):
+        new = old
+    for rows in batches.row_strips(*old.shape):
+        part = color.scale_intensity(image[rows], old[rows], new[rows])
+        result[rows] += np.float32(chromaticity) * (part - result[rows])
     return result
