@@ -88,6 +88,37 @@ def test_an_enhancer_that_fails_fails_that_file_alone(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bb.png"]
 
 
+def test_a_stop_while_flushing_leaves_no_temporary_file(tmp_path, monkeypatch):
+    for index in range(8):
+        save(tmp_path / f"in/{index}.png")
+    done = []
+
+    def stop(*_):
+        if done:
+            raise KeyboardInterrupt
+        time.sleep(0.2)  # the workers write all the others meanwhile
+        done.append(1)
+
+    monkeypatch.setattr(image_files.os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        files.enhance_files([tmp_path / "in"], tmp_path / "out", Doubler())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]
+
+
+def test_a_full_disk_fails_each_file_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    for index in range(3):
+        save(tmp_path / f"in/{index}.png")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(image_files.os, "fsync", full)
+    summary = files.enhance_files([tmp_path / "in"], tmp_path / "out", Doubler())
+    assert summary.exit_code == 1 and len(summary.failed) == 3
+    assert "cannot be written: No space left on device" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_existing_output_is_kept_and_counted_unless_overwritten(tmp_path):
     pixels = save(tmp_path / "in/a.png")
     (tmp_path / "out").mkdir()
@@ -169,7 +200,7 @@ def test_a_picture_larger_than_the_budget_goes_in_alone():
 def test_a_stop_leaves_only_whole_files(tmp_path):
     for index in range(8):
         save(tmp_path / f"in/{index}.png")
-    enhancer = Doubler()
+    enhancer = Doubler(pause=0.05)
     plain, calls = enhancer.tiled, []
 
     def stops(image, tile=None):
@@ -182,6 +213,7 @@ def test_a_stop_leaves_only_whole_files(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         files.enhance_files([tmp_path / "in"], tmp_path / "out", enhancer, threads=1)
     assert len(calls) < 8
+    assert not list((tmp_path / "out").glob(".*")), "a temporary file was left"
     for path in (tmp_path / "out").iterdir():
         assert image_files.read_image(path).pixels.shape == (9, 12, 3)
 
@@ -201,7 +233,19 @@ def test_stages_account_for_the_time_of_one_worker(tmp_path):
     summary = files.enhance_files([tmp_path / "in"], tmp_path / "out", Doubler(pause=0.02), threads=1)
     assert set(summary.busy) == set(files.STAGES)
     assert all(seconds >= 0 for seconds in summary.busy.values())
-    assert 0.5 * summary.seconds < sum(summary.busy.values()) <= summary.seconds
+    working = sum(seconds for stage, seconds in summary.busy.items() if stage != "flush")
+    assert 4 * 0.02 <= summary.busy["enhance"] < working <= summary.seconds
+    pictures = sum(summary.busy[stage] for stage in ("decode", "enhance", "encode"))
+    assert summary.picture_seconds == pytest.approx(pictures, rel=0.05)
+
+
+def test_time_that_several_pictures_share_is_counted_once(tmp_path):
+    for index in range(3):
+        save(tmp_path / f"in/{index}.png")
+    summary = files.enhance_files([tmp_path / "in"], tmp_path / "out", Doubler(pause=0.2), threads=3)
+    assert summary.busy["enhance"] >= 0.6
+    assert 0.2 <= summary.picture_seconds < 0.5
+    assert summary.picture_seconds <= summary.seconds
 
 
 def test_progress_is_silent_unless_asked_for(tmp_path, capsys):

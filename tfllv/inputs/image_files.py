@@ -300,17 +300,33 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
       OSError: if the folder is missing, read-only or full; nothing is left then.
     """
-    path = pathlib.Path(path)
+    commit_bytes(stage_bytes(path, data), path)
+
+
+def stage_bytes(path: str | os.PathLike[str], data: bytes) -> pathlib.Path:
+    """Writes `data` beside `path` under a temporary name; returns that name, for `commit_bytes`."""
     # Not derived from the name, which may already be as long as a name can be; hidden, so that no folder scan sees it.
-    temporary = path.parent / f".tfllv-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
+    temporary = pathlib.Path(path).parent / f".tfllv-{secrets.token_hex(8)}.tmp"
+    with _clean(temporary, path), open(temporary, "xb") as file:
+        file.write(data)
+    return temporary
+
+
+def commit_bytes(temporary: pathlib.Path, path: str | os.PathLike[str]) -> None:
+    """Flushes what `stage_bytes` wrote to disk and gives it its name, in one step."""
+    with _clean(temporary, path):
+        with open(temporary, "rb+") as file:  # a flush is of the file, whoever wrote it
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _clean(temporary: pathlib.Path, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Removes the temporary file if anything fails, and names the file that was to be written."""
+    try:
+        yield
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
+            raise OSError(error.errno, f"cannot be written: {error.strerror}", os.fspath(path)) from None
         raise

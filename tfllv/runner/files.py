@@ -3,7 +3,8 @@
 A worker carries one file from its header to its output, so decoding, enhancing and encoding of different files overlap
 without queues of pictures between them. What is in memory is bounded twice: by the number of workers, and by a budget
 of bytes that a picture's header is charged against before it is decoded. A network enhances one picture at a time,
-since it spreads over all cores by itself; classical methods run in every worker.
+since it spreads over all cores by itself; classical methods run in every worker. Flushing to disk, milliseconds of
+waiting a file, is left to the main thread, which has nothing else to do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -24,7 +26,8 @@ from tfllv.runner import plan, video
 # Bytes of pictures in work: one of 24 megapixels (72 MB, four copies at the worst instant), or three of 12.
 MEMORY_BUDGET = 512 << 20
 _COPIES = 4  # the picture, its enhanced version, and the reordered copies that decoder and encoder make
-STAGES = ("header", "decode", "enhance", "encode", "write", "wait")
+STAGES = ("header", "decode", "enhance", "encode", "write", "wait", "flush")
+_PICTURE_STAGES = ("decode", "enhance", "encode")
 
 
 @dataclasses.dataclass
@@ -37,7 +40,9 @@ class Summary:
       frames: frames of these videos.
       failed: (path, reason) of each input that was not done, in order.
       seconds: wall time of the batch.
-      busy: stage of `STAGES` -> seconds of images in it, summed over workers; `wait` is for memory and for the network.
+      busy: stage of `STAGES` -> seconds of images in it, summed over workers; `wait` is for memory and for the network,
+        `flush` runs beside them in the main thread.
+      picture_seconds: wall time during which at least one image was being decoded, enhanced or encoded.
     """
 
     images: int = 0
@@ -46,6 +51,7 @@ class Summary:
     failed: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     busy: dict[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    picture_seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -144,16 +150,18 @@ def run_tasks(
 
     summary, start = Summary(), time.perf_counter()
     shown = sys.stderr.isatty() if progress is None else progress
-    work = _ImageWork(enhancer, summary.busy, tile=tile, quality=quality)
+    work = _ImageWork(enhancer, summary, tile=tile, quality=quality)
     images = [task for task in tasks if not task.video]
     pool = concurrent.futures.ThreadPoolExecutor(threads or _cores() + 1, "tfllv-image")
     with tqdm(total=len(tasks), unit="file", disable=not shown, dynamic_ncols=True) as bar:
         try:
             waiting = [(task, pool.submit(work.enhance, task)) for task in images]
             for task, future in waiting:  # in the order of the tasks, so that what is said is the same each time
-                summary.images += _settle(task, future.result, summary, bar) is not None
+                done = _settle(task, lambda task=task, future=future: work.commit(task, future), summary, bar)
+                summary.images += done is not None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            work.discard()
         for task in tasks:
             if task.video:
                 frames = _settle(task, lambda task=task: work.enhance_video(task, smoothing, shown), summary, bar)
@@ -195,25 +203,36 @@ def _cores() -> int:
 class _ImageWork:
     """What all workers share: the enhancer, the memory budget and the stage clock."""
 
-    def __init__(self, enhancer: Any, busy: dict[str, float], *, tile: int | None, quality: int):
-        self.enhancer, self.busy, self.tile, self.quality = enhancer, busy, tile, quality
+    def __init__(self, enhancer: Any, summary: Summary, *, tile: int | None, quality: int):
+        self.enhancer, self.summary, self.tile, self.quality = enhancer, summary, tile, quality
         self.budget = MemoryBudget(MEMORY_BUDGET)
         self.clock = threading.Lock()
+        self.active, self.since = 0, 0.0  # images being decoded, enhanced or encoded, and since when there is any
+        self.staged: dict[plan.Task, pathlib.Path] = {}  # written, not yet committed
         network = enhancer.method.kind == "network"
         self.turn: Any = threading.Lock() if network else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Adds the time of the block to a stage."""
+        counts = name in _PICTURE_STAGES
         start = time.perf_counter()
+        with self.clock:
+            if counts and not self.active:
+                self.since = start
+            self.active += counts
         try:
             yield
         finally:
             with self.clock:
-                self.busy[name] += time.perf_counter() - start
+                end = time.perf_counter()
+                self.summary.busy[name] += end - start
+                self.active -= counts
+                if counts and not self.active:
+                    self.summary.picture_seconds += end - self.since
 
-    def enhance(self, task: plan.Task) -> tuple[int, list[str]]:
-        """Carries one image from its header to its output; returns 1 and what there is to say."""
+    def enhance(self, task: plan.Task) -> list[str]:
+        """Carries one image from its header to its output under a temporary name; returns what there is to say."""
         if task.problem:
             raise ValueError(task.problem)
         with self.stage("header"):
@@ -236,11 +255,24 @@ class _ImageWork:
                 )
             with self.stage("write"):
                 task.target.parent.mkdir(parents=True, exist_ok=True)
-                image_files.write_bytes(task.target, data)
+                self.staged[task] = image_files.stage_bytes(task.target, data)
         said = ["has several pictures; the first was enhanced"] if header.several else []
         if alpha is not None and task.target.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
             said.append(f"is transparent in places, which {task.target.suffix} cannot hold")
+        return said
+
+    def commit(self, task: plan.Task, future: concurrent.futures.Future[list[str]]) -> tuple[int, list[str]]:
+        """Waits for an image, flushes it and gives it its name; returns 1 and what there is to say."""
+        said = future.result()
+        with self.stage("flush"):
+            image_files.commit_bytes(self.staged.pop(task), task.target)
         return 1, said
+
+    def discard(self) -> None:
+        """Removes what was written but, because the batch was stopped, never committed."""
+        for temporary in self.staged.values():
+            temporary.unlink(missing_ok=True)
+        self.staged.clear()
 
     def enhance_video(self, task: plan.Task, smoothing: float, shown: bool) -> tuple[int, list[str]]:
         """Enhances one video; returns its frames and what there is to say."""
