@@ -154,7 +154,7 @@ def _check_chunks(data: bytes) -> None:
             (expected,) = struct.unpack_from(">I", view, position + 8 + size)
             if found != expected:
                 raise ValueError(
-                    f"the chunk {str(name, 'latin-1')} at byte {position:,} has checksum {found:08x}, not {expected:08x}"
+                    f"the chunk {str(name, 'latin-1')} at byte {position} has checksum {found:08x}, not {expected:08x}"
                 )
         position += 12 + size
 
