@@ -32,14 +32,14 @@ def test_the_graph_equals_the_model_at_any_strip(name, scale, strip_pixels, mode
     graph = networks.CurveGraph(network)
     expected = np.clip(network(images)["image"], 0, 1)
     # 1e-6: the sums are taken in another order, so float32 rounding differs; eight iterations amplify it.
-    np.testing.assert_allclose(graph.enhance(images, tf.constant(strip_pixels)), expected, atol=1e-6)
+    np.testing.assert_allclose(graph.enhance(images, strip_pixels), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "scale"), NETWORKS)
 def test_map_then_bend_equals_enhance(name, scale, model, rng):
     images = tf.constant(rng.random((2, 50, 41, 3), dtype=np.float32))
     graph = networks.CurveGraph(model(name, scale))
-    curve = graph.curve_map(images, tf.constant(500))
+    curve = graph.curve_map(images, 500)
     assert curve.shape[1:3] == (-(-50 // scale), -(-41 // scale))
     np.testing.assert_allclose(graph.bend(images, curve), graph.enhance(images), atol=1e-6)
 
@@ -69,9 +69,9 @@ def test_a_stream_smooths_the_curve_map(rng, monkeypatch):
     flickering = [np.uint8(255 * scene * gain) for gain in (0.5, 0.55) * 6]
     bend, means = enhancer.graph.bend, []
 
-    def record(images, curve, strip_pixels):
+    def record(images, curve):
         means.append(float(tf.reduce_mean(curve)))
-        return bend(images, curve, strip_pixels)
+        return bend(images, curve)
 
     monkeypatch.setattr(enhancer.graph, "bend", record)
     for smoothing in (0.0, 0.9):

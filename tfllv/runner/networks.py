@@ -47,25 +47,40 @@ class CurveGraph(tf.Module):
         self._model = model
         self._dtype = tf.as_dtype(precision)
         self._layers = [_fold(layer, self._dtype) for layer in model.convolutions]
+        self._signatures: dict[tuple[str, tf.DType], Any] = {}
 
-    @tf.function
-    def enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor | int = STRIP_PIXELS) -> tf.Tensor:
+    def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Enhances a batch: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> the same shape and type."""
+        return self.signature("enhance", images.dtype)(images, tf.constant(strip_pixels))
+
+    def curve_map(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
+        """Predicts the curve map alone: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), C] float32 in [-1, 1]."""
+        return self.signature("curve_map", images.dtype)(images, tf.constant(strip_pixels))
+
+    def bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
+        """Applies a curve map made by `curve_map`: [B, H, W, 3] -> the same shape and type."""
+        return self.signature("bend", images.dtype)(images, curve, tf.constant(strip_pixels))
+
+    def signature(self, name: str, dtype: tf.DType) -> Any:
+        """Returns `enhance`, `curve_map` or `bend` for one image type; traced once, for every batch and size."""
+        if (name, dtype) not in self._signatures:
+            images = tf.TensorSpec([None, None, None, 3], dtype, name="images")
+            curve = tf.TensorSpec([None, None, None, self._model.curve_channels], tf.float32, name="curve")
+            strip = tf.TensorSpec([], tf.int32, name="strip_pixels")
+            function, specs = {
+                "enhance": (self._enhance, (images, strip)),
+                "curve_map": (self._map, (images, strip)),
+                "bend": (self._bend, (images, curve, strip)),
+            }[name]
+            self._signatures[name, dtype] = tf.function(function).get_concrete_function(*specs)
+        return self._signatures[name, dtype]
+
+    def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         if self._model.scale_factor == 1:
             return self._by_strips(images, strip_pixels, self._enhance_strip)
         return self._bend(images, self._map(images, strip_pixels), strip_pixels)
 
-    @tf.function
-    def curve_map(self, images: tf.Tensor, strip_pixels: tf.Tensor | int = STRIP_PIXELS) -> tf.Tensor:
-        """Predicts the curve map alone: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), C] float32 in [-1, 1]."""
-        return self._map(images, strip_pixels)
-
-    @tf.function
-    def bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor | int = STRIP_PIXELS) -> tf.Tensor:
-        """Applies a curve map made by `curve_map`: [B, H, W, 3] -> the same shape and type."""
-        return self._bend(images, curve, strip_pixels)
-
-    def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor | int) -> tf.Tensor:
+    def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         small = self._model.shrink(_to_float(images))
 
         def predict(picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
@@ -73,7 +88,7 @@ class CurveGraph(tf.Module):
 
         return self._by_strips(small, strip_pixels, predict, channels=self._model.curve_channels)
 
-    def _bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor | int) -> tf.Tensor:
+    def _bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
 
         def bend_strip(picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -111,7 +126,7 @@ class CurveGraph(tf.Module):
     @staticmethod
     def _by_strips(
         images: tf.Tensor,
-        strip_pixels: tf.Tensor | int,
+        strip_pixels: tf.Tensor,
         function: Callable[..., tf.Tensor],
         *,
         channels: int = 3,
@@ -151,7 +166,7 @@ class CurveEnhancer(enhancers.Enhancer):
 
     def _enhance(self, image: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         batch = image if image.ndim == 4 else image[None]
-        result = self.graph.enhance(tf.convert_to_tensor(batch), tf.constant(strip_pixels)).numpy()
+        result = self.graph.enhance(tf.convert_to_tensor(batch), strip_pixels).numpy()
         return result if image.ndim == 4 else result[0]
 
     def __call__(self, image: Any) -> np.ndarray:
@@ -173,12 +188,12 @@ class CurveEnhancer(enhancers.Enhancer):
         def enhance_frame(frame: np.ndarray) -> np.ndarray:
             nonlocal past
             images = tf.convert_to_tensor(frame[None])
-            curve = self.graph.curve_map(images, tf.constant(STRIP_PIXELS))
+            curve = self.graph.curve_map(images)
             same = past is not None and past.shape == curve.shape
             if same and float(tf.reduce_mean(tf.abs(curve - past))) < SCENE_CUT:
                 curve = smoothing * past + (1 - smoothing) * curve
             past = curve
-            return self.graph.bend(images, curve, tf.constant(STRIP_PIXELS)).numpy()[0]
+            return self.graph.bend(images, curve).numpy()[0]
 
         return enhance_frame
 
@@ -263,7 +278,7 @@ def _fold(layer: Any, dtype: tf.DType) -> _Layer:
 def _to_float(images: tf.Tensor) -> tf.Tensor:
     if images.dtype.is_floating:
         return images
-    return tf.cast(images, tf.float32) * (1 / images.dtype.max)
+    return tf.cast(images, tf.float32) * (1.0 / float(images.dtype.max or 1))
 
 
 def _from_float(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

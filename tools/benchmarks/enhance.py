@@ -24,9 +24,7 @@ def inner_call() -> list[dict]:
 
     enhancer = enhancers.get("sgz")
     with tempfile.TemporaryDirectory() as folder:
-        signature = enhancer.graph.enhance.get_concrete_function(
-            tf.TensorSpec([None, None, None, 3], tf.float32), tf.TensorSpec([], tf.int32)
-        )
+        signature = enhancer.graph.signature("enhance", tf.float32)
         tf.saved_model.save(enhancer.graph, folder, signatures=signature)
         bare = tf.saved_model.load(folder).signatures["serving_default"]
     image = _image(400, 600)
@@ -65,7 +63,7 @@ def sgz() -> list[dict]:
 
 
 def folder() -> list[dict]:
-    """JPEG in, JPEG out over 200 photographs: the share of the workers' time that is decode, network and encode."""
+    """JPEG in, JPEG out over 200 photographs: the share of the time that is decode, network and encode."""
     import cv2
 
     from tfllv import enhancers
@@ -84,11 +82,10 @@ def folder() -> list[dict]:
         enhancer.tiled(pictures[0])
         for repeat in range(5):
             summary = files.enhance_files([str(source)], pathlib.Path(work) / f"out{repeat}", enhancer, progress=False)
-            useful = sum(summary.busy[stage] for stage in ("decode", "enhance", "encode"))
-            total = sum(summary.busy.values())
             row = {"run": repeat, "images_per_s": summary.images / summary.seconds, "wall_s": summary.seconds}
-            found.append({**row, "useful_share": useful / total, **summary.busy})
-    return sorted(found, key=lambda row: row["useful_share"])[2:3] + found
+            # Wall time in which at least one picture is being decoded, enhanced or encoded.
+            found.append({**row, "useful_share": summary.picture_seconds / summary.seconds, **summary.busy})
+    return [{**sorted(found, key=lambda row: row["useful_share"])[2], "run": "median"}, *found]
 
 
 def large_photo() -> list[dict]:
