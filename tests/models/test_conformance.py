@@ -27,15 +27,19 @@ class Row:
     Attributes:
       parameters: trainable and other.
       options: for `build`, so that the paths that the defaults leave out are run.
+      parameters_built: where those options make a smaller network than the default.
       tolerance: between two ways of running the same weights, absolute, on values of about 1.
     """
 
     parameters: int
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     tolerance: float = 1e-5
+    parameters_built: int | None = None
 
 
 ROWS = {
+    # Few channels and one block: the default's 31.8 million parameters are counted in test_mirnet.py.
+    "mirnet": Row(31_787_419, {"n_feat": 24, "n_RRG": 1, "n_MSRB": 1}, parameters_built=749_072),
     "sgz": Row(10_561, {"scale_factor": 3}),
     "zero_dce": Row(79_416),
     "zero_dce_pp": Row(10_561, {"scale_factor": 2}),
@@ -71,7 +75,7 @@ def test_network_is_built_by_the_table(built, name):
     assert isinstance(network, keras.Model)
     assert type(network).__name__ == row.class_name
     assert network.built
-    assert network.count_params() == ROWS[name].parameters
+    assert network.count_params() == (ROWS[name].parameters_built or ROWS[name].parameters)
     assert f"{ROWS[name].parameters:,} parameters" in row.summary
 
 

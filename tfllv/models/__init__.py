@@ -30,6 +30,12 @@ class ModelEntry:
 
 
 MODELS: dict[str, ModelEntry] = {
+    "mirnet": ModelEntry(
+        "tfllv.models.mirnet",
+        "MIRNet",
+        "multi-scale residual network for restoration (31,787,419 parameters)",
+        "Zamir et al., ECCV 2020, arXiv:2003.06792",
+    ),
     "sgz": ModelEntry(
         "tfllv.models.sgz",
         "SGZ",

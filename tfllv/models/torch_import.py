@@ -1,7 +1,8 @@
 """Puts published PyTorch weights into the networks here: `import_weights("sgz", "Epoch99.pth")`.
 
 A network joins by one function that names, for every PyTorch tensor, the variable it fills and how its axes are
-turned, and by one line in `TENSORS`.
+turned, and by one line in `TENSORS`. A tensor that PyTorch lists a second time, because a module is shared, is a
+`Copy`; one that never changes is a `Constant`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,22 @@ class Target(NamedTuple):
         return tuple(shape)
 
 
-def curve_tensors(network: Any, *, inner: str = "") -> dict[str, Target]:
+class Copy(NamedTuple):
+    """A tensor that must equal another where the file has it: PyTorch lists a shared module under all its names."""
+
+    of: str
+
+
+class Constant(NamedTuple):
+    """A tensor that holds a fixed filter and must equal it where the file has it."""
+
+    value: np.ndarray
+
+
+Entries = dict[str, Target | Copy | Constant]
+
+
+def curve_tensors(network: Any, *, inner: str = "") -> Entries:
     """Tensors of SGZ, Zero-DCE and Zero-DCE++ as their authors publish them: `e_conv1` to `e_conv7`.
 
     Args:
@@ -49,7 +65,7 @@ def curve_tensors(network: Any, *, inner: str = "") -> dict[str, Target]:
     Returns:
       PyTorch name -> target.
     """
-    targets = {}
+    targets: Entries = {}
     for number, layer in enumerate(network.convolutions, start=1):
         if network.conv_type == "dsc":
             targets[f"e_conv{number}.depth_conv.weight"] = Target(layer.depthwise.kernel, DEPTHWISE)
@@ -62,8 +78,116 @@ def curve_tensors(network: Any, *, inner: str = "") -> dict[str, Target]:
     return targets
 
 
+def mirnet_tensors(network: Any) -> Entries:
+    """Tensors of MIRNet as its authors publish it: 797 names for a network of the default size.
+
+    Args:
+      network: a `mirnet.MIRNet`.
+
+    Returns:
+      PyTorch name -> target; the second dual attention unit of a stream is a copy of the first, and the slope of all
+      units is one.
+    """
+    entries: Entries = {
+        "conv_in.weight": Target(network.conv_in.kernel, CONVOLUTION),
+        "conv_out.weight": Target(network.conv_out.kernel, CONVOLUTION),
+    }
+    for number, group in enumerate(network.groups):
+        for index, block in enumerate(group.blocks):
+            for name, entry in msrb_tensors(block).items():
+                entries[f"body.{number}.body.{index}.{name}"] = entry
+        entries[f"body.{number}.body.{len(group.blocks)}.weight"] = Target(group.conv_out.kernel, CONVOLUTION)
+    return _merge_shared(entries)
+
+
+def msrb_tensors(block: Any) -> Entries:
+    """The same for one multi-scale block, `mirnet_blocks.MSRB`; shared variables are still named several times."""
+    entries: Entries = {"conv_out.weight": Target(block.conv_out.kernel, CONVOLUTION)}
+
+    def put(prefix: str, part: Entries) -> None:
+        entries.update({f"{prefix}.{name}": entry for name, entry in part.items()})
+
+    for stream, unit in enumerate(block.attention):
+        for run in range(block.width):
+            put(f"blocks.{stream}.{run}", dau_tensors(unit))
+    for stream, fusion in enumerate(block.fusion):
+        put(f"selective_kernel.{stream}", skff_tensors(fusion))
+    for kind, table, tensors in (("down", block.down, halve_tensors), ("up", block.up, double_tensors)):
+        for key, chain in table.items():
+            of, to = map(int, key.split("_"))
+            for step, layer in enumerate(chain.steps):
+                put(f"{kind}.{block.widths[of]}_{2 ** abs(of - to)}.body.{step}", tensors(layer))
+    for stream, chain in block.last_up.items():
+        for step, layer in enumerate(chain.steps):
+            put(f"last_up.{stream}.body.{step}", double_tensors(layer))
+    return entries
+
+
+def dau_tensors(unit: Any) -> Entries:
+    """The same for `mirnet_blocks.DAU`."""
+    return {
+        "body.0.weight": Target(unit.conv1.kernel, CONVOLUTION),
+        "body.1.weight": Target(unit.act.slope, VECTOR),
+        "body.2.weight": Target(unit.conv2.kernel, CONVOLUTION),
+        "SA.spatial.conv.weight": Target(unit.spatial.kernel, CONVOLUTION),
+        "CA.conv_du.0.weight": Target(unit.squeeze.kernel, CONVOLUTION),
+        "CA.conv_du.2.weight": Target(unit.expand.kernel, CONVOLUTION),
+        "conv1x1.weight": Target(unit.join.kernel, CONVOLUTION),
+    }
+
+
+def skff_tensors(fusion: Any) -> Entries:
+    """The same for `mirnet_blocks.SKFF`."""
+    entries: Entries = {
+        "conv_du.0.weight": Target(fusion.squeeze.kernel, CONVOLUTION),
+        "conv_du.1.weight": Target(fusion.act.slope, VECTOR),
+    }
+    for index, layer in enumerate(fusion.expand):
+        entries[f"fcs.{index}.weight"] = Target(layer.kernel, CONVOLUTION)
+    return entries
+
+
+def halve_tensors(layer: Any) -> Entries:
+    """The same for `mirnet_blocks.Halve`; `filt` is the fixed blur."""
+    blur = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
+    blur = np.tile(blur, (layer.conv1.kernel.shape[2], 1, 1, 1))
+    return {
+        "top.0.weight": Target(layer.conv1.kernel, CONVOLUTION),
+        "top.1.weight": Target(layer.act1.slope, VECTOR),
+        "top.2.weight": Target(layer.conv2.kernel, CONVOLUTION),
+        "top.3.weight": Target(layer.act2.slope, VECTOR),
+        "top.4.filt": Constant(blur),
+        "top.5.weight": Target(layer.conv3.kernel, CONVOLUTION),
+        "bot.0.filt": Constant(blur),
+        "bot.1.weight": Target(layer.skip.kernel, CONVOLUTION),
+    }
+
+
+def double_tensors(layer: Any) -> Entries:
+    """The same for `mirnet_blocks.Double`; `bot.0` is the interpolation, which has no tensor."""
+    return {
+        "top.0.weight": Target(layer.conv1.kernel, CONVOLUTION),
+        "top.1.weight": Target(layer.act1.slope, VECTOR),
+        "top.2.weight": Target(layer.conv2.kernel, TRANSPOSED),
+        "top.3.weight": Target(layer.act2.slope, VECTOR),
+        "top.4.weight": Target(layer.conv3.kernel, CONVOLUTION),
+        "bot.1.weight": Target(layer.skip.kernel, CONVOLUTION),
+    }
+
+
+def _merge_shared(entries: Entries) -> Entries:
+    """Makes every later name of a variable a copy of its first."""
+    first: dict[int, str] = {}
+    merged: Entries = {}
+    for name, entry in entries.items():
+        owner = first.setdefault(id(entry.variable), name) if isinstance(entry, Target) else name
+        merged[name] = entry if owner == name else Copy(owner)
+    return merged
+
+
 # Network -> the PyTorch tensors it needs. Every variable must be named once.
-TENSORS: dict[str, Callable[[Any], dict[str, Target]]] = {
+TENSORS: dict[str, Callable[[Any], Entries]] = {
+    "mirnet": mirnet_tensors,
     "sgz": functools.partial(curve_tensors, inner="conv."),  # its plain convolution sits in a module of its own
     "zero_dce": curve_tensors,
     "zero_dce_pp": curve_tensors,
@@ -98,20 +222,34 @@ def import_weights(name: str, path: str | os.PathLike[str], model: Any = None) -
     if faults:
         raise ValueError(f"`{os.fspath(path)}` does not fit `{name}`: {'; '.join(faults)}.")
     for tensor, target in targets.items():
+        if not isinstance(target, Target):
+            continue
         target.variable.assign(np.ascontiguousarray(state[tensor].transpose(target.axes), np.float32))
     return model
 
 
-def _faults(state: Mapping[str, np.ndarray], targets: Mapping[str, Target]) -> list[str]:
+def _faults(state: Mapping[str, np.ndarray], targets: Mapping[str, Target | Copy | Constant]) -> list[str]:
     """Says all that keeps a state dict from fitting, each kind in one phrase; [] where it fits."""
-    missing = [tensor for tensor in targets if tensor not in state]
-    unexpected = [tensor for tensor in state if tensor not in targets]
-    shapes, values = [], []
-    for tensor in targets.keys() & state.keys():
-        expected, received = targets[tensor].torch_shape, state[tensor].shape
-        if expected != received:
-            shapes.append(f"{tensor} (expected {list(expected)}, received {list(received)})")
-        elif state[tensor].dtype.kind != "f" or not np.isfinite(state[tensor]).all():
-            values.append(tensor)
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "not finite numbers": values}
+    missing = [name for name, target in targets.items() if isinstance(target, Target) and name not in state]
+    unexpected = [name for name in state if name not in targets]
+    shapes, values, apart = [], [], []
+    for name in targets.keys() & state.keys():
+        target, array = targets[name], state[name]
+        if isinstance(target, Target):
+            if target.torch_shape != array.shape:
+                shapes.append(f"{name} (expected {list(target.torch_shape)}, received {list(array.shape)})")
+            elif array.dtype.kind != "f" or not np.isfinite(array).all():
+                values.append(name)
+        elif isinstance(target, Copy):
+            if target.of in state and not np.array_equal(state[target.of], array):
+                apart.append(f"{name} (shared with {target.of})")
+        elif not np.array_equal(target.value, array):
+            apart.append(f"{name} (a fixed filter)")
+    kinds = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": shapes,
+        "not finite numbers": values,
+        "not equal to what they must be": apart,
+    }
     return [f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
