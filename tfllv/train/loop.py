@@ -26,7 +26,7 @@ from tfllv.train import checkpoints, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam, Schedule
-from tfllv.train.step import EXTRAS, EvaluateStep, TrainStep
+from tfllv.train.step import EXTRAS, EvaluateStep, TrainStep, reproducible_sums
 
 WEIGHTS = ".weights.h5"
 
@@ -120,7 +120,7 @@ class Loop:
             self.checkpoints.clean()
         self.restore()
         values: dict[str, float] = {}
-        with self._signals():
+        with self._signals(), reproducible_sums():
             if self.step < self.stop_step:
                 self._train()
             values = self.validate()

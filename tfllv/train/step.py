@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +14,24 @@ from tfllv.train.optimizer import Adam
 Batch = dict[str, tf.Tensor]
 
 EXTRAS = ("gradient_norm", "lr")
+
+
+@contextlib.contextmanager
+def reproducible_sums() -> Iterator[None]:
+    """Keeps TensorFlow from adding three or more tensors at once, which on a CPU gives other bits each time.
+
+    The kernel of AddN starts with whichever input's memory is free first, so the order of the additions depends on the
+    timing, also under `enable_op_determinism` (measured on SGZ: all gradients differ between runs). A step therefore
+    adds gradients in pairs, and the graph rewriter that would join the pairs again is off while it runs, which costs
+    no measurable time.
+    """
+    name = "arithmetic_optimization"
+    before = tf.config.optimizer.get_experimental_options().get(name, True)
+    tf.config.optimizer.set_experimental_options({name: False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({name: before})
 
 
 class TrainStep:
@@ -64,12 +84,16 @@ class TrainStep:
 
     def _gradients(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Returns ([terms] loss terms / replicas, gradients of their scaled sum) of one part of a batch."""
-        with tf.GradientTape() as tape:
-            terms, _ = self._learner.terms(batch, training=True)
-            self.names = list(terms)
-            stacked = tf.stack(list(terms.values())) / self._replicas
-            loss = tf.reduce_sum(stacked) * self._optimizer.scale
-        gradients = tape.gradient(loss, self._optimizer.weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        terms, _ = self._learner.terms(batch, training=True)
+        self.names = list(terms)
+        stacked = tf.stack(list(terms.values())) / self._replicas
+        # Sums in pairs, not by GradientTape: see `reproducible_sums`.
+        gradients = tf.gradients(
+            tf.reduce_sum(stacked) * self._optimizer.scale,
+            self._optimizer.weights,
+            aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
         return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     def _accumulate(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
