@@ -189,8 +189,7 @@ class CurveEnhancer(enhancers.Enhancer):
             nonlocal past
             images = tf.convert_to_tensor(frame[None])
             curve = self.graph.curve_map(images)
-            same = past is not None and past.shape == curve.shape
-            if same and float(tf.reduce_mean(tf.abs(curve - past))) < SCENE_CUT:
+            if past is not None and past.shape == curve.shape and _distance(curve, past) < SCENE_CUT:
                 curve = smoothing * past + (1 - smoothing) * curve
             past = curve
             return self.graph.bend(images, curve).numpy()[0]
@@ -273,6 +272,10 @@ def _fold(layer: Any, dtype: tf.DType) -> _Layer:
     kernel = np.asarray(layer.pointwise.kernel)
     bias = np.asarray(layer.pointwise.bias) + np.asarray(layer.depthwise.bias) @ kernel[0, 0]
     return _Layer(np.asarray(layer.depthwise.kernel), kernel, bias, dtype)
+
+
+def _distance(one: tf.Tensor, other: tf.Tensor) -> float:
+    return float(tf.reduce_mean(tf.abs(one - other)))
 
 
 def _to_float(images: tf.Tensor) -> tf.Tensor:
