@@ -225,7 +225,7 @@ class Double(Block):
         """[B, H, W, C] -> [B, 2 H, 2 W, C / 2]."""
         # PyTorch's padding 1 with output_padding 1 leaves out the first row and column, and keeps the last.
         top = self.act2(self.conv2(self.act1(self.conv1(x)))[:, 1:, 1:])
-        # A 1x1 convolution and an interpolation may change places: here the convolution runs on a quarter of the pixels.
+        # A 1x1 convolution and an interpolation may change places: so the convolution runs on a quarter of the pixels.
         return self.conv3(top) + double(self.skip(x))
 
 
