@@ -144,6 +144,8 @@ class ZeroReferenceConfig(TrainConfig):
 
     Attributes:
       lowlight_images_path: folder of dark images, searched recursively.
+      max_level: only images whose mean level is at most this, in [0, 1], are trained on; for folders that hold bright
+        frames too.
       val_images_path: folder of validation images; empty takes `val_batch_size` of the training images.
       load_pretrain: start from `pretrain_dir`.
       pretrain_dir: a weights file, with or without `.weights.h5`.
@@ -161,6 +163,7 @@ class ZeroReferenceConfig(TrainConfig):
     """
 
     lowlight_images_path: str = "data/train_data/"
+    max_level: float = _setting(1.0, above=0, high=1)
     val_images_path: str = ""
     load_pretrain: bool = False
     pretrain_dir: str = "weight/Epoch99"

@@ -125,3 +125,11 @@ def test_resize_squeezes_to_the_square_by_lanczos(rng):
 def test_crop_mode_only_enlarges_what_is_too_small(rng, shape, expected):
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     assert files.fit(image, 16, mode="crop").shape == (*expected, 3)
+
+
+def test_only_dark_images_can_be_taken(tmp_path):
+    paths = [_save(tmp_path / f"{value}.png", value=value) for value in (10, 51, 52, 200)]
+    assert files.select_dark(paths, 1.0) == paths
+    assert files.select_dark(paths, 0.2) == paths[:2]
+    with pytest.raises(ValueError, match=r"the darkest of 4 images has a mean level of 0\.039"):
+        files.select_dark(paths, 0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import fnmatch
 import pathlib
@@ -81,6 +82,25 @@ def select(
         kept = [path for path in kept if path not in unwanted]
     if not kept:
         raise ValueError(f"`include` and `exclude` must leave an image. Received: {len(paths)} images, none left.")
+    return kept
+
+
+def select_dark(paths: Sequence[pathlib.Path], max_level: float) -> list[pathlib.Path]:
+    """Chooses the images whose mean level is at most `max_level`, in [0, 1]; 1 takes all without reading any.
+
+    Raises:
+      ValueError: if none remains, or a file is no image.
+    """
+    if max_level >= 1:
+        return list(paths)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        levels = list(pool.map(lambda path: float(read_pixels(path).mean()) / 255, paths))
+    kept = [path for path, level in zip(paths, levels, strict=True) if level <= max_level]
+    if not kept:
+        raise ValueError(
+            f"`max_level` must leave an image. Received: max_level={max_level}, but the darkest of {len(paths)} images "
+            f"has a mean level of {min(levels):.3f}."
+        )
     return kept
 
 

@@ -64,7 +64,7 @@ def _dark_images(config: ZeroReferenceConfig) -> pipeline.ImageSource:
     folder = config.lowlight_images_path
     paths = files.find_images(folder, name="lowlight_images_path")
     paths = files.select(paths, folder, include=config.include, exclude=config.exclude)
-    return _source(config, paths)
+    return _source(config, files.select_dark(paths, config.max_level))
 
 
 def _validation_images(config: ZeroReferenceConfig) -> pipeline.ImageSource | None:
