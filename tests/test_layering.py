@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tfllv"
 LAYERS = [
     {"contracts", "config"},
     {"ops"},
-    {"losses", "metrics", "models"},
+    {"losses", "metrics", "models", "records"},
     {"inputs", "objectives", "enhancers"},
     {"runner"},
     {"train", "evaluate"},

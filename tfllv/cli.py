@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "convert published PyTorch weights; executes nothing from the file",
         "tfllv.commands.import_weights",
     ),
+    "records": ("check TFRecords, and take the whole records out of damaged ones", "tfllv.commands.records"),
     "list": ("list the methods and networks", "tfllv.commands.list"),
 }
 
