@@ -36,6 +36,12 @@ MODELS: dict[str, ModelEntry] = {
         "multi-scale residual network for restoration (31,787,419 parameters)",
         "Zamir et al., ECCV 2020, arXiv:2003.06792",
     ),
+    "mirnet_small": ModelEntry(
+        "tfllv.models.mirnet_small",
+        "MIRNetSmall",
+        "MIRNet's blocks on a small copy of the picture, predicting tone curves (773,720 parameters)",
+        "after Zamir et al., ECCV 2020, arXiv:2003.06792",
+    ),
     "sgz": ModelEntry(
         "tfllv.models.sgz",
         "SGZ",

@@ -7,6 +7,7 @@ another result than the picture it was cut from.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -52,10 +53,8 @@ class MIRNet(keras.Model):
     ):
         super().__init__(name=name, dtype="float32")
         self._options = {"n_feat": n_feat, "n_RRG": n_RRG, "n_MSRB": n_MSRB, "height": height, "width": width}
-        for option, value in self._options.items():
-            least = 2 if option in ("height", "width") else 1  # below, some of the fusion's weights would be dead
-            if isinstance(value, bool) or int(value) != value or value < least:
-                raise ValueError(f"`{option}` must be a whole number >= {least}. Received: {option}={value}.")
+        # With one stream or one run, some of the fusion's weights would be dead.
+        check_options(self._options, {"height": 2, "width": 2})
         self._seed = seed
         self._policy = None if dtype is None else keras.dtype_policies.get(dtype).name
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: 3})
@@ -116,6 +115,14 @@ class MIRNet(keras.Model):
             features = group(features)
         residual = self.conv_out(ops.cast(features, "float32"))
         return {contracts.IMAGE: images + residual[:, :height, :width]}
+
+
+def check_options(options: Mapping[str, int], least: Mapping[str, int]) -> None:
+    """Raises ValueError unless every option is a whole number of at least `least`, 1 where that says nothing."""
+    for name, value in options.items():
+        bound = least.get(name, 1)
+        if isinstance(value, bool) or int(value) != value or value < bound:
+            raise ValueError(f"`{name}` must be a whole number >= {bound}. Received: {name}={value}.")
 
 
 def reflect_to_multiple(images: Any, multiple: int) -> Any:
