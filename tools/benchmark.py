@@ -17,7 +17,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Benchmark -> (module in tools/benchmarks, function).

@@ -63,6 +63,15 @@ def test_uint8_and_uint16_are_rounded_inside_the_graph(model, rng):
     assert np.abs(graph.enhance(tf.constant(wide)).numpy() - exact * 65535).max() <= 1.01
 
 
+def test_the_signature_saves_and_loads_as_a_saved_model(model, rng, tmp_path):
+    graph = networks.CurveGraph(model("sgz", 5))
+    tf.saved_model.save(graph, str(tmp_path / "model"), signatures=graph.signature("enhance", tf.float32))
+    loaded = tf.saved_model.load(str(tmp_path / "model")).signatures["serving_default"]
+    images = tf.constant(rng.random((2, 31, 22, 3), dtype=np.float32))
+    (result,) = loaded(images=images, strip_pixels=tf.constant(200)).values()
+    np.testing.assert_allclose(result, graph.enhance(images), atol=1e-6)
+
+
 def test_a_stream_smooths_the_curve_map(rng, monkeypatch):
     enhancer = networks.curve_enhancer("sgz", scale_factor=4)
     scene = rng.random((48, 48, 3)) * 0.4

@@ -47,7 +47,7 @@ class CurveGraph(tf.Module):
         self._model = model
         self._dtype = tf.as_dtype(precision)
         self._layers = [_fold(layer, self._dtype) for layer in model.convolutions]
-        self._signatures: dict[tuple[str, tf.DType], Any] = {}
+        self._signatures: dict[str, Any] = {}
 
     def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Enhances a batch: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> the same shape and type."""
@@ -63,7 +63,8 @@ class CurveGraph(tf.Module):
 
     def signature(self, name: str, dtype: tf.DType) -> Any:
         """Returns `enhance`, `curve_map` or `bend` for one image type; traced once, for every batch and size."""
-        if (name, dtype) not in self._signatures:
+        key = f"{name}_{dtype.name}"
+        if key not in self._signatures:
             images = tf.TensorSpec([None, None, None, 3], dtype, name="images")
             curve = tf.TensorSpec([None, None, None, self._model.curve_channels], tf.float32, name="curve")
             strip = tf.TensorSpec([], tf.int32, name="strip_pixels")
@@ -72,8 +73,8 @@ class CurveGraph(tf.Module):
                 "curve_map": (self._map, (images, strip)),
                 "bend": (self._bend, (images, curve, strip)),
             }[name]
-            self._signatures[name, dtype] = tf.function(function).get_concrete_function(*specs)
-        return self._signatures[name, dtype]
+            self._signatures[key] = tf.function(function).get_concrete_function(*specs)
+        return self._signatures[key]
 
     def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         if self._model.scale_factor == 1:
