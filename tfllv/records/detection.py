@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfllv import contracts
+from tfllv.ops import darken
 from tfllv.records import files, images, masks, schema
 from tfllv.records.problems import Problem, Report, Where
 from tfllv.records.shards import Built
@@ -48,12 +49,11 @@ class Item:
     """One picture with its objects, before the picture is read.
 
     Attributes:
-      key: unique in its set; decides the shard and the seed.
+      key: unique in its set; decides the shard and the seed, and is the record's `image/source_id`.
       image: the picture's path, or its bytes.
       filename: as written into the record.
       things: its objects.
       where: of the picture in the input.
-      source_id: as written into the record; '' means the key.
       size: (width, height) that the source says, or None.
       extra: more features of the schema: lighting, indoor, split, image class.
     """
@@ -63,7 +63,6 @@ class Item:
     filename: str
     things: tuple[Thing, ...]
     where: Where
-    source_id: str = ""
     size: tuple[int, int] | None = None
     extra: tuple[tuple[str, Any], ...] = ()
 
@@ -101,6 +100,8 @@ class DetectionBuilder:
             )
         if self.dark_format not in DARK_FORMATS:
             raise ValueError(f"`dark_format` must be one of {', '.join(DARK_FORMATS)}. Received: '{self.dark_format}'.")
+        if self.darken:
+            darken.check_options(self.darken, {})
 
     def __call__(self, item: Item) -> Built:
         """Builds one record.
@@ -145,13 +146,11 @@ class DetectionBuilder:
             schema.HEIGHT: picture.height,
             schema.WIDTH: picture.width,
             schema.FILENAME: item.filename,
-            schema.SOURCE_ID: item.source_id or item.key,
+            schema.SOURCE_ID: item.key,
             schema.SHA256: hashlib.sha256(picture.data).hexdigest(),
         }
 
     def _darken(self, item: Item, picture: images.Encoded) -> images.Encoded:
-        from tfllv.ops import darken
-
         clean = contracts.to_float(images.decode(picture.data))
         dark = np.asarray(darken.darken(clean, self.darken, seed_of(self.seed, item.key)))
         return images.encode(contracts.to_uint8(dark), self.dark_format)

@@ -16,9 +16,10 @@ class Damage:
 
     Attributes:
       shard: the file.
-      record: its number in the shard, from 0; -1: not a record at all, but bytes that do not belong there.
+      record: its number in the shard, from 0.
       offset: where it begins, bytes.
-      name: of the record: its key by the manifest, or what its own bytes still say; '' where neither is known.
+      name: of the record: its key by the manifest, or what its own bytes still say; '' where neither is known. A
+        stretch in whose place several records stood has all their keys.
       what: what is wrong.
       lost: whether the record is lost; a broken header alone loses nothing.
     """
@@ -74,21 +75,40 @@ def read_records(
       (payload, None), (payload, damage) where only a header was broken, or (None, damage) of a lost record.
     """
     found = list(framing.scan(data))
-    names = _align(found, keys)
-    for index, (stretch, name) in enumerate(zip(found, names, strict=True)):
+    hurt = [index for index, stretch in enumerate(found) if stretch.damage or stretch.header_damaged]
+    names = _names(found, keys or []) if hurt else {}
+    for index, stretch in enumerate(found):
         if not stretch.damage and not stretch.header_damaged:
             yield stretch.payload, None
             continue
         what = stretch.damage or "its header is damaged"
-        damage = Damage(shard, index, stretch.offset, name, what, bool(stretch.damage))
+        damage = Damage(shard, index, stretch.offset, names[index], what, bool(stretch.damage))
         yield (None if stretch.damage else stretch.payload), damage
 
 
-def _align(found: list[framing.Found], keys: list[str] | None) -> list[str]:
-    """Names the stretches: by position where there are as many as keys, otherwise by their own bytes."""
-    if keys is not None and len(keys) == len(found):
-        return keys
-    return [schema.name_of(stretch.payload) if stretch.damage or stretch.header_damaged else "" for stretch in found]
+def _names(found: list[framing.Found], keys: list[str]) -> dict[int, str]:
+    """Names all stretches. Whole records stand where their keys are; what is lost is whatever keys lie between them."""
+    names: dict[int, str] = {}
+    position, waiting = 0, []
+    for index, stretch in enumerate(found):
+        if stretch.damage:
+            waiting.append(index)
+            continue
+        names[index] = schema.key_of(stretch.payload)
+        if names[index] in keys[position:]:
+            following = keys.index(names[index], position)
+            names |= _share(waiting, keys[position:following], found)
+            position, waiting = following + 1, []
+    return names | _share(waiting, keys[position:], found)
+
+
+def _share(stretches: list[int], keys: list[str], found: list[framing.Found]) -> dict[int, str]:
+    """Gives lost keys to the damaged stretches in whose place they stood."""
+    if len(keys) == len(stretches):
+        return dict(zip(stretches, keys, strict=True))
+    if len(stretches) == 1 and keys:
+        return {stretches[0]: ", ".join(keys)}
+    return {index: schema.name_of(found[index].payload) for index in stretches}
 
 
 def _targets(path: str) -> tuple[list[str], dict[str, list[str]], list[str]]:
@@ -149,11 +169,13 @@ def _walk(shard: str, keys: dict[str, list[str]], findings: Findings) -> list[by
             whole.append(payload)
     findings.shards += 1
     findings.records += len(whole)
-    lost = sum(damage.shard == shard and damage.lost for damage in findings.damages)
-    if name in keys and len(whole) + lost < len(keys[name]):
-        absent = keys[name][len(whole) + lost :]
-        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-        findings.lines.append(f"{shard}: {len(absent)} of {len(keys[name])} records are not there: {absent[0]}{more}")
+    if name in keys:
+        seen = {schema.key_of(payload) for payload in whole} if len(whole) < len(keys[name]) else set(keys[name])
+        seen |= {key for damage in findings.damages for key in damage.name.split(", ") if damage.shard == shard}
+        absent = [key for key in keys[name] if key not in seen]
+        if absent:
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            findings.lines.append(f"{shard}: {len(absent)} of {len(keys[name])} records are absent: {absent[0]}{more}")
     return whole
 
 
@@ -202,5 +224,5 @@ def _rewrite(output: str, name: str, shard: str, records: list[bytes]) -> dict[s
         "count": len(records),
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "keys": [schema.name_of(record) for record in records],
+        "keys": [schema.key_of(record) for record in records],
     }

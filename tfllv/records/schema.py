@@ -228,6 +228,14 @@ def name_of(data: bytes) -> str:
         return ""
 
 
+def key_of(data: bytes) -> str:
+    """Returns a record's key, its `image/source_id`; '' where the bytes cannot be read."""
+    try:
+        return str(parse(data).get(SOURCE_ID, [b""])[0], "utf-8", "replace")
+    except (ValueError, IndexError, TypeError):
+        return ""
+
+
 def spec() -> dict[str, Any]:
     """Returns the feature specification for `tf.io.parse_example` (imports TensorFlow).
 

@@ -132,12 +132,11 @@ def _item(example: dict[str, Any], part: Slice, number: int) -> Item:
         )
     identity = example.get("image/id")
     return Item(
-        key=f"{part.split}-{number:08d}",
+        key=str(int(identity)) if identity is not None else f"{part.split}-{number:08d}",
         image=data,
         filename=pathlib.PurePath(filename).name,
         things=tuple(things),
         where=where,
-        source_id=str(int(identity)) if identity is not None else "",
         extra=((schema.SPLIT, part.split),),
     )
 
