@@ -18,22 +18,24 @@ from tfllv.inputs import image_files
 _RANGE = re.compile(r"^(\d+)-(\d+)$")
 
 
-def find_images(folder: str | pathlib.Path, *, name: str = "data") -> list[pathlib.Path]:
+def find_images(folder: str | pathlib.Path, *, name: str = "data", option: str = "") -> list[pathlib.Path]:
     """Returns the images of a folder and its sub-folders, sorted by path.
 
     Args:
       folder: where to look; a trailing slash makes no difference.
       name: the argument's name, for messages.
+      option: the command line option that sets it, for messages.
 
     Raises:
       FileNotFoundError: if the folder is missing or holds no image.
       NotADirectoryError: if it is a file.
     """
     folder = pathlib.Path(folder)
+    name = f"`{name}` ({option})" if option else f"`{name}`"
     if not folder.exists():
-        raise FileNotFoundError(f"`{name}` must be a folder of images. Received: '{folder}', which does not exist.")
+        raise FileNotFoundError(f"{name} must be a folder of images. Received: '{folder}', which does not exist.")
     if not folder.is_dir():
-        raise NotADirectoryError(f"`{name}` must be a folder of images. Received: '{folder}', which is a file.")
+        raise NotADirectoryError(f"{name} must be a folder of images. Received: '{folder}', which is a file.")
     paths = sorted(
         path
         for path in folder.rglob("*")
@@ -41,7 +43,7 @@ def find_images(folder: str | pathlib.Path, *, name: str = "data") -> list[pathl
     )
     if not paths:
         raise FileNotFoundError(
-            f"`{name}` must be a folder of images. Received: '{folder}', which holds none of "
+            f"{name} must be a folder of images. Received: '{folder}', which holds none of "
             f"{', '.join(contracts.IMAGE_SUFFIXES)}."
         )
     return paths

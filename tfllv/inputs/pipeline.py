@@ -25,6 +25,7 @@ class ImageSource:
     Attributes:
       names: [N] what each example is called: the path of its first picture.
       keys: the keys of an example.
+      changes: transforms of its own, made after crop, flips and turns.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ImageSource:
             for path in paths:
                 _check_header(path)
         self.keys = tuple(columns)
+        self.changes: list[transforms.Transform] = []
         self.names = [str(path) for path in next(iter(columns.values()))]
         self.size, self.fit = size, fit
         self.failure: Exception | None = None
@@ -76,9 +78,15 @@ class ImageSource:
                 self._kept[key, index] = image
         return image
 
+    def read_centre(self, key: str, index: int) -> np.ndarray:
+        """Returns the middle [size, size, 3] of a picture: what validation sees, without chance."""
+        image = self.read(key, index)
+        top, left = ((side - self.size) // 2 for side in image.shape[:2])
+        return image[top : top + self.size, left : left + self.size]
+
     def _read_all(self, index: int) -> list[np.ndarray]:
         try:
-            return [self.read(key, int(index)) for key in self.keys]
+            return [self.read(key, int(index)) for key in self._columns]
         except (ValueError, OSError) as error:
             self.failure = error
             raise
@@ -86,8 +94,8 @@ class ImageSource:
     def load(self, index: tf.Tensor) -> transforms.Example:
         """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}."""
         shape = [self.size, self.size, 3] if self.fit == "resize" else [None, None, 3]
-        pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self.keys), stateful=False)
-        example = {key: tf.ensure_shape(picture, shape) for key, picture in zip(self.keys, pictures, strict=True)}
+        pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self._columns), stateful=False)
+        example = {key: tf.ensure_shape(picture, shape) for key, picture in zip(self._columns, pictures, strict=True)}
         example[contracts.NAME] = tf.constant(self.names)[index]
         return example
 
@@ -167,6 +175,7 @@ def training_batches(
         stream = stream.filter(lambda number, index: number % batch_size // piece == place)
     changes = [transforms.random_crop(source.size)] if source.fit == "crop" else []
     changes += [transforms.random_dihedral()] if augment else []
+    changes += source.changes
 
     def make(number: tf.Tensor, index: tf.Tensor) -> transforms.Example:
         example = source.load(index)

@@ -111,7 +111,7 @@ def load(path: str | pathlib.Path) -> tuple[dict[str, np.ndarray], dict[str, Any
       ValueError: if it is damaged or no checkpoint.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with pathlib.Path(path).open("rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(arrays.pop(_META).tobytes())
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError) as error:

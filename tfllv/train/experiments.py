@@ -10,6 +10,7 @@ from typing import Any
 from tfllv import contracts, models
 from tfllv.config import TrainConfig, ZeroReferenceConfig
 from tfllv.inputs import files, pipeline
+from tfllv.train import paired
 from tfllv.train.learner import Learner
 
 
@@ -62,7 +63,7 @@ def _zero_reference(config: ZeroReferenceConfig) -> Learner:
 
 def _dark_images(config: ZeroReferenceConfig) -> pipeline.ImageSource:
     folder = config.lowlight_images_path
-    paths = files.find_images(folder, name="lowlight_images_path")
+    paths = files.find_images(folder, name="lowlight_images_path", option="--data")
     paths = files.select(paths, folder, include=config.include, exclude=config.exclude)
     return _source(config, files.select_dark(paths, config.max_level))
 
@@ -86,5 +87,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         validation=_validation_images,
         data_field="lowlight_images_path",
         start=lambda config: config.pretrain_dir if config.load_pretrain else "",
+    ),
+    "paired": Experiment(
+        learner=paired.learner,
+        source=paired.source,
+        validation=paired.validation,
+        data_field="pairs",
+        start=lambda config: config.start_from,
     ),
 }

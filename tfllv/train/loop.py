@@ -102,6 +102,7 @@ class Loop:
         )
         self._evaluate_step = EvaluateStep(learner)
         self._stop_signal = 0
+        self._validated: tuple[int, dict[str, float]] = (-1, {})
 
     # The run.
 
@@ -119,11 +120,12 @@ class Loop:
         if self.chief:
             self.checkpoints.clean()
         self.restore()
-        values: dict[str, float] = {}
         with self._signals(), reproducible_sums():
             if self.step < self.stop_step:
                 self._train()
-            values = self.validate()
+            step, values = self._validated
+            if step != self.step:
+                values = self.validate()
             if self.chief:
                 self.save_weights(self.workdir / f"final{WEIGHTS}")
         self.tracker.close()
@@ -142,18 +144,19 @@ class Loop:
                 raise
             self.step += 1
             ended = self._epoch(self.step) > self._epoch(self.step - 1) or self.step == self.stop_step
-            saves = ended or self.step % self.config.checkpoint_steps == 0 or self._stop_signal
-            if saves or self.step % self.config.display_iter == 0:
-                values = self._read(pending)
-                if self.step % self.config.display_iter == 0 or self.step == self.stop_step:
-                    speed = (self.step - start) / (time.perf_counter() - since)
-                    self._report(values, speed)
-                    since, start = time.perf_counter(), self.step
-                pending = []
-            if saves:
+            shows = self.step % self.config.display_iter == 0 or self.step == self.stop_step
+            saves = ended or self.step % self.config.checkpoint_steps == 0
+            if not (shows or saves or self._stop_signal):
+                continue
+            values = self._read(pending)
+            pending = []
+            if shows:
+                self._report(values, (self.step - start) / (time.perf_counter() - since))
+                since, start = time.perf_counter(), self.step
+            if saves or self._stop_signal:
                 self._save(ended)
-                if self._stop_signal:
-                    raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
+            if self._stop_signal:
+                raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
 
     def _epoch(self, step: int) -> int:
         return step * self.config.train_batch_size // len(self.source)
@@ -242,17 +245,17 @@ class Loop:
         rows, pictures = [], []
         with self.averaged():
             for index in np.linspace(0, len(self.validation) - 1, count).round().astype(int).tolist():
-                example = {key: self.validation.read(key, index) for key in self.validation.keys}
+                example = {key: self.validation.read_centre(key, index) for key in self.validation.keys}
                 batch = {key: tf.constant(contracts.to_float(value)[None]) for key, value in example.items()}
                 terms, outputs = self._evaluate_step(batch)
                 rows.append(terms.numpy())
-                pictures.append(np.concatenate([contracts.to_float(example[contracts.LOW]), outputs["image"][0]], 1))
+                pictures.append(tf.concat([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)[0].numpy())
         means: np.ndarray = np.stack(rows).mean(0, dtype=np.float64)
         values = {"total": float(means.sum()), **dict(zip(self._evaluate_step.names, means.tolist(), strict=True))}
         self.tracker.scalars(self.step, {f"validation/{name}": value for name, value in values.items()})
-        if len({picture.shape for picture in pictures}) == 1:
-            self.tracker.pictures(self.step, "validation/before_after", np.stack(pictures))
+        self.tracker.pictures(self.step, "validation/before_after", np.stack(pictures))
         self._log({"step": self.step, "validation": values})
+        self._validated = (self.step, values)
         return values
 
     @contextlib.contextmanager

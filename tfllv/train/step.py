@@ -61,14 +61,14 @@ class TrainStep:
         self._moving = [
             variable.value for variable in learner.net.non_trainable_variables if variable.value.dtype.is_floating
         ]
-        self._graph = tf.function(self._distributed)
+        self._graph = tf.function(self._distributed, autograph=False)
 
     def __call__(self, batch: Any) -> tf.Tensor:
         """Takes the step; the row is computed when its values are read."""
         return self._graph(batch)
 
     def _distributed(self, batch: Any) -> tf.Tensor:
-        step = tf.function(self._replica, jit_compile=True) if self._jit else self._replica
+        step = tf.function(self._replica, autograph=False, jit_compile=True) if self._jit else self._replica
         return self._strategy.experimental_local_results(self._strategy.run(step, args=(batch,)))[0]
 
     def _replica(self, batch: Batch) -> tf.Tensor:
@@ -146,7 +146,7 @@ class EvaluateStep:
     def __init__(self, learner: Learner):
         self.names: list[str] = []
         self._learner = learner
-        self._graph = tf.function(self._evaluate)
+        self._graph = tf.function(self._evaluate, autograph=False)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Runs the learner on one batch."""

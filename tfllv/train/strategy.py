@@ -33,8 +33,9 @@ def make(name: str = "one", *, tpu: str = "") -> tf.distribute.Strategy:
     if name == "tpu":
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect(tpu or "local")
-        except (ValueError, RuntimeError, tf.errors.OpError) as error:
-            raise OSError(f"`strategy=tpu` needs a TPU. Received: tpu='{tpu}': {error}") from None
+        except (ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+            reason = " ".join(str(error).split())
+            raise OSError(f"`strategy=tpu` needs a TPU. Received: tpu='{tpu}': {reason}") from None
         return tf.distribute.TPUStrategy(resolver)
     gpus = tf.config.list_logical_devices("GPU")
     if gpus:
