@@ -78,6 +78,31 @@ def test_mean_matching_undoes_a_gain(pair):
     assert metrics.psnr(matched, truth) > 100 > metrics.psnr(0.25 * truth, truth)
 
 
+@pytest.mark.parametrize("levels", ["full", "studio"])
+def test_psnr_after_mean_matching_is_that_of_the_matched_image(pair, levels):
+    image, truth = 0.3 * pair[0], pair[1]
+    matched = metrics.gt_mean(image, truth)
+    assert metrics.psnr(image, truth, match_mean=True) == pytest.approx(metrics.psnr(matched, truth), abs=1e-9)
+    expected = metrics.psnr_y(matched, truth, levels=levels)
+    assert metrics.psnr_y(image, truth, match_mean=True, levels=levels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_strips_and_the_whole_give_one_number(pair, monkeypatch):
+    image, truth = pair
+    functions = (metrics.psnr, metrics.psnr_y, metrics.mae, metrics.ssim, metrics.gmsd)
+    whole = [function(image, truth) for function in functions]
+    matched = metrics.psnr(image, truth, match_mean=True)
+    for values in (1, 34 * 3 * 4, 34 * 3 * 13):  # strips of 1, 4 and 13 of the 21 rows
+        monkeypatch.setattr(fidelity, "STRIP_VALUES", values)
+        assert [function(image, truth) for function in functions] == pytest.approx(whole, abs=1e-12)
+        assert metrics.psnr(image, truth, match_mean=True) == pytest.approx(matched, abs=1e-12)
+
+
+def test_a_batch_counts_all_its_pixels(pair):
+    batch = np.stack([pair[0], pair[1]]), np.stack([pair[1], pair[1]])
+    assert metrics.psnr(*batch) == pytest.approx(metrics.psnr(*pair) + 10 * np.log10(2), abs=1e-9)
+
+
 def test_mean_matching_leaves_a_black_image_black():
     assert not metrics.gt_mean(np.zeros((4, 4, 3)), np.ones((4, 4, 3))).any()
 

@@ -8,6 +8,7 @@ from PIL import Image
 from skimage import data
 
 from tfllv import metrics
+from tfllv.metrics import naturalness
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,14 @@ def test_small_and_flat_images_and_batches_are_refused(photo):
         metrics.niqe(photo[None])
 
 
+def test_rows_of_blocks_see_the_rows_around_them(photo):
+    # Three rows of blocks in one picture: the middle row's features must not depend on where the work is cut.
+    features = naturalness._features(np.float64(photo[..., 1]), naturalness.BLOCK)
+    whole = naturalness._contrast(np.float64(photo[..., 1]))[96:192]
+    middle = naturalness._row_features(whole.reshape(96, 3, 96).swapaxes(0, 1))
+    np.testing.assert_allclose(features[3:6], middle, rtol=1e-9)
+
+
 def test_a_flat_part_is_left_out_not_spread(photo):
     half = photo.copy()
     half[:96] = 50
@@ -70,8 +79,15 @@ def test_every_metric_keeps_to_its_declared_range_and_direction(photo, rng):
         assert (values[0] > values[1]) == metric.higher_is_better, name
 
 
+def test_no_two_metrics_share_a_name_and_variant():
+    rows = [(metric.name, metric.variant) for metric in (*metrics.METRICS.values(), *metrics.OPTIONAL.values())]
+    assert len(set(rows)) == len(rows)
+
+
 def test_measure_names_the_nearest_metric_and_the_missing_truth():
     with pytest.raises(ValueError, match="did you mean 'psnr'"):
         metrics.measure("psnrr", np.zeros((4, 4, 3)))
+    with pytest.raises(ValueError, match="did you mean 'lpips'"):
+        metrics.measure("lpip", np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match="`truth` must be given for ssim"):
         metrics.measure("ssim", np.zeros((16, 16, 3)))

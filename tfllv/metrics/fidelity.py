@@ -5,11 +5,15 @@ Results tables use `quantize=True`: PSNR on RGB, the whole picture, rounded to t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tfllv import contracts
 
 LUMA_RANGES = ("full", "studio")
+# Numbers of a picture in work at once: float64 copies of 4 MB, which stay in the cache.
+STRIP_VALUES = 2**19
 
 
 def paired(
@@ -87,6 +91,15 @@ def grey_or_same(image: np.ndarray, quantize: bool = False) -> np.ndarray:
     return (thousandths + 500) // 1000 / 255
 
 
+def mean_ratio(image: np.ndarray, reference: np.ndarray, *, max_value: float = 1.0, quantize: bool = False) -> float:
+    """Returns the mean luma of `reference` over that of `image`, the factor of `gt_mean`; 1 where `image` is black."""
+    sums = [0.0, 0.0]
+    for x, y in strip_pairs(image, reference, max_value, quantize):
+        sums[0] += float(grey_or_same(x).sum())
+        sums[1] += float(grey_or_same(y).sum())
+    return sums[1] / sums[0] if sums[0] > 0 else 1.0
+
+
 def gt_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Scales `image` so that its mean luma is the reference's, then clips: the "GT-mean" protocol.
 
@@ -100,20 +113,19 @@ def gt_mean(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Returns:
       float64 in [0, 1], same shape. A black `image` stays black.
     """
-    image, reference = paired(image, reference)
-    mean = grey_or_same(image).mean()
-    if mean <= 0:
-        return np.clip(image, 0, 1)
-    return np.clip(image * (grey_or_same(reference).mean() / mean), 0, 1)
+    scaled, _ = paired(image, reference)
+    return np.clip(scaled * mean_ratio(image, reference), 0, 1)
 
 
 def mae(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool = False) -> float:
     """Returns the mean absolute error as a fraction of white, in [0, 1]; arguments as for `psnr`."""
-    a, b = paired(a, b, max_value, quantize)
-    return float(np.abs(a - b).mean())
+    total = sum(float(np.abs(x - y).sum()) for x, y in strip_pairs(a, b, max_value, quantize))
+    return total / np.size(a)
 
 
-def psnr(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool = False) -> float:
+def psnr(
+    a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool = False, match_mean: bool = False
+) -> float:
     """Returns the peak signal-to-noise ratio, 10 log10(max_value^2 / MSE), over all pixels and channels together.
 
     Args:
@@ -121,6 +133,7 @@ def psnr(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool
       b: the truth, of the same shape.
       max_value: the white level of float images (uint8 images carry their own).
       quantize: round both to 256 levels first, as a saved file is; what results tables use.
+      match_mean: scale `a` as `gt_mean` first (and round again, with `quantize`): another protocol, several dB more.
 
     Returns:
       dB; infinity where the images are equal.
@@ -128,16 +141,48 @@ def psnr(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool
     Raises:
       ValueError: if shapes differ or values are far outside [0, max_value]; nothing is resized.
     """
-    a, b = paired(a, b, max_value, quantize)
-    return _decibel(float(np.square(a - b).mean()))
+    ratio = mean_ratio(a, b, max_value=max_value, quantize=quantize) if match_mean else None
+    total = 0.0
+    for x, y in strip_pairs(a, b, max_value, quantize):
+        total += float(np.square(_scaled(x, ratio, quantize) - y).sum())
+    return _decibel(total / np.size(a))
 
 
 def psnr_y(
-    a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool = False, levels: str = "full"
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    max_value: float = 1.0,
+    quantize: bool = False,
+    match_mean: bool = False,
+    levels: str = "full",
 ) -> float:
     """Returns the PSNR of the BT.601 luma of two RGB images, in dB; `levels` as in `luma`, the rest as in `psnr`."""
-    a, b = paired(a, b, max_value, quantize)
-    return _decibel(float(np.square(luma(a, levels=levels) - luma(b, levels=levels)).mean()))
+    ratio = mean_ratio(a, b, max_value=max_value, quantize=quantize) if match_mean else None
+    total, count = 0.0, 0
+    for x, y in strip_pairs(a, b, max_value, quantize):
+        error = luma(_scaled(x, ratio, quantize), levels=levels) - luma(y, levels=levels)
+        total, count = total + float(np.square(error).sum()), count + error.size
+    return _decibel(total / count)
+
+
+def strip_pairs(
+    a: np.ndarray, b: np.ndarray, max_value: float = 1.0, quantize: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields `paired` strips of rows (images, of a batch), so that a large picture is never held whole in float64."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or not a.ndim:
+        paired(a, b, max_value)  # says what is wrong
+    rows = max(1, STRIP_VALUES // max(1, int(np.prod(a.shape[1:]))))
+    for top in range(0, max(1, len(a)), rows):
+        yield paired(a[top : top + rows], b[top : top + rows], max_value, quantize)
+
+
+def _scaled(image: np.ndarray, ratio: float | None, quantize: bool) -> np.ndarray:
+    if ratio is None:
+        return image
+    scaled = np.clip(image * ratio, 0, 1)
+    return np.floor(scaled * 255 + 0.5) / 255 if quantize else scaled
 
 
 def _decibel(mean_square: float) -> float:

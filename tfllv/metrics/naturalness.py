@@ -51,16 +51,18 @@ def niqe(image: np.ndarray, *, max_value: float = 1.0) -> float:
     Raises:
       ValueError: if the image has fewer than two blocks of 96x96, or fewer than two with texture.
     """
-    image = fidelity.unit_range(np.asarray(image), "image", max_value, quantize=True)
+    image = np.asarray(image)
     if image.ndim == 4:
         raise ValueError(f"`image` must be one image, not a batch. Received: shape={image.shape}.")
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        fidelity.unit_range(image, "image", max_value, quantize=True)  # says what is wrong
     rows, columns = image.shape[0] // BLOCK, image.shape[1] // BLOCK
     if rows * columns < 2:
         raise ValueError(
             f"NIQE needs at least two blocks of {BLOCK}x{BLOCK} pixels. Received: {image.shape[1]}x{image.shape[0]}."
         )
-    grey = np.rint(255 * fidelity.grey_or_same(image, quantize=True).reshape(image.shape[:2]))
-    grey = grey[: rows * BLOCK, : columns * BLOCK]
+    grey = np.concatenate([_grey_levels(image[y : y + BLOCK], max_value) for y in range(0, rows * BLOCK, BLOCK)])
+    grey = np.ascontiguousarray(grey[:, : columns * BLOCK])
     features = np.concatenate([_features(grey, BLOCK), _features(_halve(grey), BLOCK // 2)], axis=1)
     textured = features[np.isfinite(features).all(axis=1)]
     if len(textured) < 2:
@@ -71,14 +73,32 @@ def niqe(image: np.ndarray, *, max_value: float = 1.0) -> float:
     return float(np.sqrt(difference @ np.linalg.pinv(pooled) @ difference))
 
 
+def _grey_levels(image: np.ndarray, max_value: float) -> np.ndarray:
+    """Returns the luma of rows of an image on 256 levels, 0 ... 255: [H, W] float64."""
+    image = fidelity.unit_range(image, "image", max_value, quantize=True)
+    return np.rint(255 * fidelity.grey_or_same(image, quantize=True).reshape(image.shape[:2]))
+
+
 def _features(grey: np.ndarray, block: int) -> np.ndarray:
     """Returns the 18 features of each block: [blocks, 18]; NaN where a block has no texture."""
+    margin = _pristine()[2].shape[0] // 2
+    features = []
+    for top in range(0, len(grey), block):
+        first = max(top - margin, 0)
+        row = _contrast(grey[first : top + block + margin])[top - first :][:block]
+        features.append(_row_features(row.reshape(block, -1, block).swapaxes(0, 1)))
+    return np.concatenate(features)
+
+
+def _contrast(grey: np.ndarray) -> np.ndarray:
+    """Returns the image less its local mean, over its local deviation (Eq. 1, C = 1)."""
     window = _pristine()[2]
     mean = cv2.filter2D(grey, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE)
     square = cv2.filter2D(grey * grey, cv2.CV_64F, window, borderType=cv2.BORDER_REPLICATE)
-    contrast = (grey - mean) / (np.sqrt(np.abs(square - mean * mean)) + 1)  # Eq. 1, C = 1
-    rows, columns = grey.shape[0] // block, grey.shape[1] // block
-    blocks = contrast.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(-1, block, block)
+    return (grey - mean) / (np.sqrt(np.abs(square - mean * mean)) + 1)
+
+
+def _row_features(blocks: np.ndarray) -> np.ndarray:
     shape, left, right = _asymmetric_gaussian(blocks)
     features = [shape, (left + right) / 2]
     for shift in _SHIFTS:

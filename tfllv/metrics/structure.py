@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -44,17 +46,32 @@ def ssim(
         raise ValueError(f"`window` must be one of {', '.join(WINDOWS)}. Received: window='{window}'.")
     if channels not in CHANNELS:
         raise ValueError(f"`channels` must be one of {', '.join(CHANNELS)}. Received: channels='{channels}'.")
-    a, b = fidelity.paired(a, b, max_value, quantize)
+    a, b = np.asarray(a), np.asarray(b)
     size = 11 if window == "gaussian" else 7
-    if a.ndim == 4 or min(a.shape[:2]) < size:
+    if a.ndim not in (2, 3) or min(a.shape[:2]) < size or a.shape != b.shape:
+        fidelity.paired(a, b, max_value)  # says what is wrong with the pair
         raise ValueError(f"`a` must be one image of at least {size}x{size} pixels. Received: shape={a.shape}.")
-    if channels == "grey":
-        a, b = fidelity.grey_or_same(a, quantize), fidelity.grey_or_same(b, quantize)
-    planes = [(a, b)] if a.ndim == 2 else [(a[..., c], b[..., c]) for c in range(a.shape[-1])]
-    return float(np.mean([_ssim_plane(x, y, window, size) for x, y in planes]))
+    total, count = 0.0, 0
+    for rows in _strips(a.shape, size - 1):
+        x, y = fidelity.paired(a[rows], b[rows], max_value, quantize)
+        if channels == "grey":
+            x, y = fidelity.grey_or_same(x, quantize), fidelity.grey_or_same(y, quantize)
+        planes = [(x, y)] if x.ndim == 2 else [(x[..., c], y[..., c]) for c in range(x.shape[2])]
+        for plane in planes:
+            score = _ssim_map(*plane, window, size)
+            total, count = total + float(score.sum()), count + score.size
+    return total / count
 
 
-def _ssim_plane(a: np.ndarray, b: np.ndarray, window: str, size: int) -> float:
+def _strips(shape: tuple[int, ...], halo: int) -> Iterator[slice]:
+    """Yields slices of rows that overlap by `halo`, so that each window of `halo` + 1 rows is whole in one of them."""
+    rows = max(1, fidelity.STRIP_VALUES // int(np.prod(shape[1:])))
+    for top in range(0, shape[0] - halo, rows):
+        yield slice(top, min(top + rows + halo, shape[0]))
+
+
+def _ssim_map(a: np.ndarray, b: np.ndarray, window: str, size: int) -> np.ndarray:
+    """Returns the similarity at every window that lies wholly inside: [H - size + 1, W - size + 1]."""
     kernel = cv2.getGaussianKernel(size, 1.5, cv2.CV_64F) if window == "gaussian" else np.full((size, 1), 1 / size)
     inside = (slice(size // 2, -(size // 2)),) * 2
 
@@ -68,7 +85,7 @@ def _ssim_plane(a: np.ndarray, b: np.ndarray, window: str, size: int) -> float:
     c1, c2 = 0.01**2, 0.03**2
     score = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     score /= (mean_a**2 + mean_b**2 + c1) * (variances + c2)
-    return float(score.mean())
+    return score
 
 
 def gmsd(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool = False) -> float:
@@ -86,12 +103,23 @@ def gmsd(a: np.ndarray, b: np.ndarray, *, max_value: float = 1.0, quantize: bool
     Returns:
       A number in [0, about 0.35]; 0 where the images are equal.
     """
-    a, b = fidelity.paired(a, b, max_value, quantize)
-    if a.ndim == 4 or min(a.shape[:2]) < 4:
+    a, b = np.asarray(a), np.asarray(b)
+    if a.ndim not in (2, 3) or min(a.shape[:2]) < 4 or a.shape != b.shape:
+        fidelity.paired(a, b, max_value)  # says what is wrong with the pair
         raise ValueError(f"`a` must be one image of at least 4x4 pixels. Received: shape={a.shape}.")
-    gradient_a, gradient_b = (_gradient(255 * fidelity.grey_or_same(x, quantize).reshape(x.shape[:2])) for x in (a, b))
-    similarity = (2 * gradient_a * gradient_b + 170) / (gradient_a**2 + gradient_b**2 + 170)
-    return float(similarity.std(ddof=1))
+    halves = -(-a.shape[0] // 2)  # rows of the halved image
+    rows = max(1, fidelity.STRIP_VALUES // (2 * int(np.prod(a.shape[1:]))))
+    similarity = []
+    for top in range(0, halves, rows):
+        # One halved row more on either side for the gradients; at the border of the image there is none, but zeros.
+        first, bottom = max(top - 1, 0), min(top + rows, halves)
+        strips = fidelity.paired(a[2 * first : 2 * (bottom + 1)], b[2 * first : 2 * (bottom + 1)], max_value, quantize)
+        gradient_a, gradient_b = (
+            _gradient(255 * fidelity.grey_or_same(x, quantize).reshape(x.shape[:2]))[top - first :][: bottom - top]
+            for x in strips
+        )
+        similarity.append((2 * gradient_a * gradient_b + 170) / (gradient_a**2 + gradient_b**2 + 170))
+    return float(np.concatenate(similarity).std(ddof=1))
 
 
 def _gradient(grey: np.ndarray) -> np.ndarray:
