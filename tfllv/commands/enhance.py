@@ -55,14 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Enhances; returns 0 if all inputs were done, 1 if any was not."""
-    method, options = _choose_method(args)
+    method, options = choose_method(args)
     _check_numbers(args)
     from tfllv.runner import files, plan
 
     tasks = plan.plan_tasks(args.paths, args.output, recursive=args.recursive, overwrite=args.overwrite)
     _silence_decoders()
     # Everything a user can get wrong is found by now: TensorFlow, which takes seconds, is imported for work alone.
-    enhancer = _get_enhancer(method, options)
+    enhancer = get_enhancer(method, options)
     summary = files.run_tasks(
         tasks,
         enhancer,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     return summary.exit_code
 
 
-def _choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Returns the method and its options, from the config file and, above it, the command line."""
     from tfllv import contracts, enhancers
 
@@ -158,7 +158,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(f"`--smoothing` must be in [0, 1). Received: {args.smoothing}.")
 
 
-def _get_enhancer(method: str, options: dict[str, Any]) -> Any:
+def get_enhancer(method: str, options: dict[str, Any]) -> Any:
+    """Returns the enhancer, having tried the options of a classical method; imports TensorFlow for a network."""
     import numpy as np
 
     from tfllv import enhancers
