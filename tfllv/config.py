@@ -178,7 +178,59 @@ class ZeroReferenceConfig(TrainConfig):
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
 
 
-EXPERIMENTS: dict[str, type[TrainConfig]] = {"zero_reference": ZeroReferenceConfig}
+@dataclasses.dataclass(frozen=True)
+class PairedWeights(_Checked):
+    """Weights of the supervised loss terms; see `tfllv.losses.supervised`."""
+
+    charbonnier: float = _setting(1.0, low=0)
+    l1: float = _setting(0.0, low=0)
+    mse: float = _setting(0.0, low=0)
+    log_mse: float = _setting(0.0, low=0)
+    ssim: float = _setting(0.0, low=0)
+    perceptual: float = _setting(0.0, low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedConfig(TrainConfig):
+    """Restoration networks trained on pairs of a dark and a bright picture: MIRNet and its small variant.
+
+    Attributes:
+      pairs: a csv with columns low and high (paths relative to it), or a folder with LOL's layout; with `darken`, a
+        folder of bright pictures.
+      splits: of a folder with LOL's layout, only these: train (our485), val, test (eval15).
+      val_pairs: the same for validation, which sees whole pictures; relative to where `pairs` is, where it is not found
+        here; empty takes training pairs.
+      val_splits: the same for validation.
+      flip: mirrors half of the examples, left to right.
+      mixup: mixes every example with another by a share drawn from Beta(mixup, mixup); 0 for none.
+      mixup_after: epochs without mixing at the start.
+      darken: makes the dark picture from the bright one by this recipe of `tfllv darken`, anew in each epoch.
+      options: of the network, as `n_feat=32`.
+      freeze: layers that are not trained, by name or pattern (`dau*`), at any depth.
+      start_from: weights to start from: a file, or another run's folder.
+      patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
+      features: weights of the perceptual term's network; see `tfllv.models.vgg`.
+      weights: of the loss terms.
+    """
+
+    model: str = "mirnet_small"
+    pairs: str = "data/pairs_train.csv"
+    splits: tuple[str, ...] = ()
+    val_pairs: str = ""
+    val_splits: tuple[str, ...] = ()
+    flip: bool = True
+    mixup: float = _setting(0.0, low=0)
+    mixup_after: int = _setting(0, low=0)
+    darken: str = ""
+    options: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    start_from: str = ""
+    patience: int = _setting(0, low=0)
+    features: str = "imagenet"
+    weights: PairedWeights = dataclasses.field(default_factory=PairedWeights)
+
+
+EXPERIMENTS: dict[str, type[TrainConfig]] = {"zero_reference": ZeroReferenceConfig, "paired": PairedConfig}
 
 
 def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> TrainConfig:

@@ -33,7 +33,7 @@ def random_crop(size: int) -> Transform:
     """Cuts one random [size, size] square out of every picture; sides must be at least `size` and equal in a pair."""
 
     def apply(example: Example, seed: tf.Tensor) -> Example:
-        shape = tf.shape(example[contracts.LOW])
+        shape = tf.shape(next(example[key] for key in PICTURES if key in example))
         top = _draw(seed, 1, shape[0] - size + 1)
         left = _draw(seed, 2, shape[1] - size + 1)
 
@@ -42,6 +42,16 @@ def random_crop(size: int) -> Transform:
             return tf.ensure_shape(part, [size, size, *picture.shape[2:]])
 
         return _map_pictures(example, cut)
+
+    return apply
+
+
+def random_mirror() -> Transform:
+    """Flips every picture left to right, or leaves it."""
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        mirror = _draw(seed, 5, 2)
+        return _map_pictures(example, lambda picture: tf.where(mirror > 0, tf.reverse(picture, [1]), picture))
 
     return apply
 

@@ -41,7 +41,7 @@ def source(config: PairedConfig) -> pairs.PairedSource:
         paths = files.select(paths, config.pairs, include=config.include, exclude=config.exclude)
         return pairs.DarkenedSource(paths, config.darken, flip=config.flip, seed=config.seed, **fitting)
     columns = _select(pairs.find_pairs(config.pairs, splits=config.splits), config)
-    mixing = {"mixup": config.mixup, "mixup_after": config.mixup_after}
+    mixing: dict[str, Any] = {"mixup": config.mixup, "mixup_after": config.mixup_after}
     return pairs.PairedSource(columns, flip=config.flip, **mixing, **fitting)
 
 
@@ -65,11 +65,11 @@ def _select(columns: dict[str, list[pathlib.Path]], config: PairedConfig) -> dic
     if not config.include and not config.exclude:
         return columns
     low = columns[contracts.LOW]
-    kept = set(files.select(low, config.pairs, include=config.include, exclude=config.exclude))
+    data = pathlib.Path(config.pairs)
+    folder = data if data.is_dir() else data.parent
+    kept = set(files.select(low, folder, include=config.include, exclude=config.exclude))
     chosen = [path in kept for path in low]
-    return {
-        key: [path for path, taken in zip(paths, chosen, strict=True) if taken] for key, paths in columns.items()
-    }
+    return {key: [path for path, taken in zip(paths, chosen, strict=True) if taken] for key, paths in columns.items()}
 
 
 def parse_options(words: Sequence[str]) -> dict[str, Any]:

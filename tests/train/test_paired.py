@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from tfllv import config as configs
+from tfllv import models
+from tfllv.train import experiments, loop, paired
+
+TINY = ("n_feat=8", "knots=4", "work_size=16")
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    """Eight pairs in a csv: smooth bright pictures and dark ones, 24x24."""
+    rows = []
+    for index in range(8):
+        high = cv2.resize(rng.integers(60, 250, (4, 4, 3)).astype(np.uint8), (24, 24), interpolation=cv2.INTER_CUBIC)
+        for kind, pixels in (("low", (255 * (high / 255.0) ** 2 * 0.3).astype(np.uint8)), ("high", high)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / kind / f"{index}.png"), pixels)
+        rows.append(f"{index // 2},low/{index}.png,high/{index}.png")
+    for name, chosen in (("train.csv", rows[:6]), ("val.csv", rows[6:])):
+        (tmp_path / name).write_text("\n".join(["scene,low,high", *chosen]) + "\n", encoding="utf-8")
+    return tmp_path / "train.csv"
+
+
+def make_config(table: pathlib.Path, **changes):
+    settings = {
+        "pairs": str(table),
+        "val_pairs": "val.csv",
+        "options": TINY,
+        "image_size": 16,
+        "image_fit": "crop",
+        "train_batch_size": 3,
+        "num_steps": 30,
+        "lr": 3e-3,
+        "weight_decay": 0.0,
+        "display_iter": 100,
+    }
+    return configs.PairedConfig(experiment="paired", **{**settings, **changes})
+
+
+def make_loop(config, workdir):
+    workdir.mkdir()
+    row = experiments.EXPERIMENTS["paired"]
+    return loop.Loop(
+        row.learner(config), row.source(config), config, workdir=workdir, validation=row.validation(config)
+    )
+
+
+def test_training_lowers_the_loss_on_pairs_unseen(tmp_path, table):
+    trainer = make_loop(make_config(table), tmp_path / "run")
+    before = trainer.validate()["total"]
+    after = trainer.run()
+    assert after["total"] < 0.8 * before
+    assert len(trainer.validation) == 2
+
+
+def test_validation_is_found_beside_the_training_pairs(table, monkeypatch, tmp_path):
+    assert len(paired.validation(make_config(table))) == 2
+    assert paired.validation(make_config(table, val_pairs="")) is None
+    with pytest.raises(FileNotFoundError, match="`val_pairs` must be"):
+        paired.validation(make_config(table, val_pairs="absent.csv"))
+
+
+def test_excluded_pictures_take_their_truths_with_them(table):
+    source = paired.source(make_config(table, exclude=("2.png", "4.png")))
+    assert [pathlib.Path(name).name for name in source.names] == ["0.png", "1.png", "3.png", "5.png"]
+    example = [source.read_centre(key, 2) for key in source.keys]
+    assert all(np.array_equal(a, b) for a, b in zip(example, [source.read(key, 2) for key in source.keys], strict=True))
+
+
+def test_bright_pictures_alone_are_darkened(table):
+    config = make_config(table.parent / "high", val_pairs="", darken="photographic")
+    source = paired.source(config)
+    assert len(source) == 8 and source.keys == ("low", "high")
+    with pytest.raises(ValueError, match="`mixup` must be 0"):
+        paired.source(config.replace(mixup=1.2))
+
+
+def test_frozen_layers_stay_as_they_were(tmp_path, table):
+    frozen = ("conv_in", "dau*", "down*", "skff*")
+    config = make_config(table, freeze=frozen, num_steps=2)
+    trainer = make_loop(config, tmp_path / "run")
+    net = trainer.learner.net
+    before = {variable.path: variable.numpy() for variable in net.variables}
+    trainer.run()
+    moved = {variable.path for variable in net.variables if np.any(variable.numpy() != before[variable.path])}
+    still = set(before) - moved
+    assert moved and all(any(f"/{word}" in path for word in ("conv_out", "up", "last_up")) for path in moved)
+    for word in ("conv_in", "dau0", "down0_1", "skff2"):
+        assert any(f"/{word}/" in path for path in still)
+
+
+def test_a_frozen_layer_that_is_not_there_is_named():
+    net = models.build("mirnet_small", **paired.parse_options(TINY))
+    with pytest.raises(ValueError, match=r"`freeze` must name layers.*'conv_im'; did you mean 'conv_in'"):
+        paired.freeze(net, ["conv_im"])
+    with pytest.raises(ValueError, match="must leave something to train"):
+        paired.freeze(net, ["*"])
+
+
+def test_options_become_numbers_or_words():
+    assert paired.parse_options(["n_feat=32", " name = small "]) == {"n_feat": 32, "name": "small"}
+    with pytest.raises(ValueError, match="`options` must be `name=value`"):
+        paired.parse_options(["n_feat"])
