@@ -23,10 +23,12 @@ from tfllv import contracts, enhancers, models
 PRECISIONS = ("float32", "bfloat16")
 # A strip's activations are 32 channels wide; this many pixels measured best between cache misses and halo rows.
 STRIP_PIXELS = 60_000
+# Bending alone is 3 channels wide, so its strips may be higher; each one costs two interpolation matrices.
+BEND_FACTOR = 5
 # What the published protocols run at: Zero-DCE++ and the authors' test of SGZ predict the curve at 1/12 of each side.
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {"sgz": {"scale_factor": 12}}
 # A mean change of the curve map above this between two frames is a cut, not flicker.
-SCENE_CUT = 0.1
+SCENE_CUT = 0.05
 
 
 class CurveGraph(tf.Module):
@@ -96,7 +98,7 @@ class CurveGraph(tf.Module):
             strip = self._model.enlarge(curve[index : index + 1], height, width, top=top, rows=bottom - top)
             return self._apply(picture[:, top:bottom], strip)
 
-        return self._by_strips(images, strip_pixels, bend_strip, indexed=True)
+        return self._by_strips(images, BEND_FACTOR * strip_pixels, bend_strip, indexed=True)
 
     def _enhance_strip(self, picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
         curve, strip = self._predict(picture, top, bottom)
