@@ -102,13 +102,15 @@ def numbers():
 
 @pytest.fixture
 def write_numbers(tmp_path, numbers):
-    """write_numbers(count, ...): writes a set `n` of plain records and returns its folder; `outcome` is the last one."""
+    """write_numbers(count, ...): writes a set `n` of plain records, returns its folder; `outcome` is the last one."""
 
     def write(count=20, *, bad=(), folder="set", size=50, num_shards=4, **options):
         plan = convert.SetPlan("n", numbers(count, bad))
         run = convert.RunOptions(num_shards=num_shards, workers=1, **options)
         path = tmp_path / folder
-        write.outcome = convert.convert([plan], path, NumberBuilder(size), source={}, options=run, say=lambda line: None)
+        write.outcome = convert.convert(
+            [plan], path, NumberBuilder(size), source={}, options=run, say=lambda line: None
+        )
         return path
 
     return write

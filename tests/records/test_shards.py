@@ -174,7 +174,8 @@ def test_a_run_killed_at_any_time_leaves_nothing_finished_and_is_taken_up(coco_t
     slow = {**os.environ, "PYTHONPATH": str(tmp_path)}
     # Slows the writing of each shard down, so that there is a time between two of them; nothing else is touched.
     (tmp_path / "sitecustomize.py").write_text(
-        "import os\nreal = os.replace\n\ndef slow(*a, **k):\n    import time\n    time.sleep(0.1)\n    return real(*a, **k)\n\n"
+        "import os, time\nreal = os.replace\n"
+        "def slow(*words):\n    time.sleep(0.1)\n    return real(*words)\n"
         "os.replace = slow\n"
     )
     kept = {}

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 MAX_PIXELS = 100_000_000
+_PNG_END = b"IEND\xaeB`\x82"
 _KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
 
@@ -60,6 +61,8 @@ def take(data: bytes, *, lossless: bool = False, quality: int = 95) -> Encoded:
             image.load()
             return Encoded(data, "jpeg", width, height)
         pixels = _pixels(image, data)
+        if image.format == "PNG" and _PNG_END not in data:
+            raise ValueError("the file ends before the PNG's last chunk")
         if lossless and image.format == "PNG" and image.mode in ("RGB", "L") and "transparency" not in image.info:
             return Encoded(data, "png", pixels.shape[1], pixels.shape[0])
         return encode(pixels, "png" if lossless else "jpeg", quality=quality)

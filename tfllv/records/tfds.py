@@ -41,7 +41,7 @@ class Slice:
     def __iter__(self) -> Iterator[Item]:
         tfds = _import()
         instruction = f"{self.split}[{self.start}:{self.stop}]"
-        config = tfds.ReadConfig(shuffle_seed=None, interleave_cycle_length=1)
+        config = tfds.ReadConfig(interleave_cycle_length=1)  # one order: files one after the other
         dataset = tfds.load(
             self.name,
             split=instruction,
@@ -51,7 +51,6 @@ class Slice:
             decoders={"image": tfds.decode.SkipDecoding()},
             read_config=config,
         )
-        # Examples of some splits of a set are read in one order only where the options say so.
         for offset, example in enumerate(tfds.as_numpy(dataset)):
             yield _item(example, self, self.start + offset)
 
@@ -98,7 +97,7 @@ def read_tfds(
     key = next((key for key in _LABEL if key in objects), None)
     if key is None or "bbox" not in objects:
         raise ValueError(f"`tfds` must have bbox and label in its objects. Received: {name}.")
-    labels = tuple(objects[key].names)
+    labels = _label_names(objects[key])
     total = min(count, max_images) if max_images else count
     shards = num_shards or max(1, min(10, total))
     edges = [total * index // shards for index in range(shards + 1)]
@@ -107,6 +106,13 @@ def read_tfds(
         for start, stop in zip(edges, edges[1:], strict=False)  # noqa: RUF007 - reads as what it is
     ]
     return slices, {label: index for index, label in enumerate(labels, 1)}
+
+
+def _label_names(feature: Any) -> tuple[str, ...]:
+    try:
+        return tuple(feature.names)
+    except ValueError:  # the set was prepared without them
+        return tuple(str(index) for index in range(feature.num_classes))
 
 
 def _item(example: dict[str, Any], part: Slice, number: int) -> Item:
