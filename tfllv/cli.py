@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "enhance": ("brighten dark images, folders or videos", "tfllv.commands.enhance"),
     "compare": ("put every method side by side on one page, with measured figures", "tfllv.commands.compare"),
     "train": ("train a network from a configuration file", "tfllv.commands.train"),
+    "evaluate": ("score results, or find leaks between two sets of pictures", "tfllv.commands.evaluate"),
     "import-weights": (
         "convert published PyTorch weights; executes nothing from the file",
         "tfllv.commands.import_weights",
