@@ -88,6 +88,7 @@ class TrainConfig(_Checked):
       snapshots_folder: where those go, inside the working folder.
       checkpoint_steps: a resumable checkpoint at least every so many steps, and at each epoch's end.
       keep: number of checkpoints that are kept, beside the best.
+      patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
       seed: of weights, data order and augmentation.
       deterministic: only operations that give the same bits every time, which on a GPU is slower.
       precision: type of the computation; the weights are float32 always.
@@ -121,6 +122,7 @@ class TrainConfig(_Checked):
     snapshots_folder: str = "weight/"
     checkpoint_steps: int = _setting(200, low=1)
     keep: int = _setting(2, low=1)
+    patience: int = _setting(0, low=0)
     seed: int = _setting(0, low=0, high=2**31 - 1)
     deterministic: bool = False
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -208,7 +210,6 @@ class PairedConfig(TrainConfig):
       options: of the network, as `n_feat=32`.
       freeze: layers that are not trained, by name or pattern (`dau*`), at any depth.
       start_from: weights to start from: a file, or another run's folder.
-      patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
       features: weights of the perceptual term's network; see `tfllv.models.vgg`.
       weights: of the loss terms.
     """
@@ -225,7 +226,6 @@ class PairedConfig(TrainConfig):
     options: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     start_from: str = ""
-    patience: int = _setting(0, low=0)
     features: str = "imagenet"
     weights: PairedWeights = dataclasses.field(default_factory=PairedWeights)
 

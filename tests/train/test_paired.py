@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pathlib
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 
 from tfllv import config as configs
 from tfllv import models
+from tfllv.metrics import fidelity
 from tfllv.train import experiments, loop, paired
 
 TINY = ("n_feat=8", "knots=4", "work_size=16")
@@ -45,7 +47,7 @@ def make_config(table: pathlib.Path, **changes):
 
 
 def make_loop(config, workdir):
-    workdir.mkdir()
+    workdir.mkdir(exist_ok=True)
     row = experiments.EXPERIMENTS["paired"]
     return loop.Loop(
         row.learner(config), row.source(config), config, workdir=workdir, validation=row.validation(config)
@@ -58,6 +60,33 @@ def test_training_lowers_the_loss_on_pairs_unseen(tmp_path, table):
     after = trainer.run()
     assert after["total"] < 0.8 * before
     assert len(trainer.validation) == 2
+
+
+def test_validation_reports_the_psnr_of_whole_pictures(tmp_path, table):
+    trainer = make_loop(make_config(table), tmp_path / "run")
+    expected = []
+    for index in range(2):
+        low, high = (trainer.validation.read_centre(key, index) for key in ("low", "high"))
+        image = trainer.learner.net((low / np.float32(255))[None])["image"][0].numpy()
+        expected.append(fidelity.psnr(np.clip(image, 0, 1), high, quantize=True))
+    assert trainer.validate()["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
+
+
+def test_patience_ends_the_run_with_the_best_weights(tmp_path, table, capsys):
+    # Steps this large only make the network worse: the first validation stays the best.
+    config = make_config(table, lr=0.2, num_steps=40, patience=3, snapshot_iter=1)
+    trainer = make_loop(config, tmp_path / "run")
+    found = trainer.run()
+    assert trainer.step < 40
+    assert "no better validation for 3" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    best = max(row["validation"]["psnr"] for row in rows if "validation" in row)
+    assert found["psnr"] == pytest.approx(best, abs=1e-4)
+    # The same command again has nothing left to do, and ends with the same weights.
+    (tmp_path / "run" / "final.weights.h5").unlink()
+    again = make_loop(config, tmp_path / "run")
+    assert again.run()["psnr"] == pytest.approx(best, abs=1e-4)
+    assert again.step == trainer.step
 
 
 def test_validation_is_found_beside_the_training_pairs(table, monkeypatch, tmp_path):

@@ -88,7 +88,8 @@ def _train(config: Any, experiment: Any, workdir: pathlib.Path, args: argparse.N
     except loop.StoppedError as error:
         print(f"tfllv train: {error}", file=sys.stderr)
         return 130
-    print(f"done: {workdir / f'final{WEIGHTS}'}, validation loss {values['total']:.6g}")
+    measured = f", PSNR {values['psnr']:.2f} dB" if "psnr" in values else ""
+    print(f"done: {workdir / f'final{WEIGHTS}'}, validation loss {values['total']:.6g}{measured}")
     return 0
 
 

@@ -29,6 +29,7 @@ from tfllv.train.optimizer import Adam, Schedule
 from tfllv.train.step import EXTRAS, EvaluateStep, TrainStep, reproducible_sums
 
 WEIGHTS = ".weights.h5"
+_MOST_PICTURES = 8  # in the tracker, a validation
 
 
 class NotFiniteError(ArithmeticError):
@@ -103,6 +104,9 @@ class Loop:
         self._evaluate_step = EvaluateStep(learner)
         self._stop_signal = 0
         self._validated: tuple[int, dict[str, float]] = (-1, {})
+        self._waited = 0  # validations since the best one
+        if config.patience and self.strategy.extended._in_multi_worker_mode():
+            raise ValueError("`patience` must be 0 with several machines, of which one validates. Received: both.")
 
     # The run.
 
@@ -123,6 +127,8 @@ class Loop:
         with self._signals(), reproducible_sums():
             if self.step < self.stop_step:
                 self._train()
+            if self._patience_ended() and self.chief:
+                self._take_best()
             step, values = self._validated
             if step != self.step:
                 values = self.validate()
@@ -228,32 +234,58 @@ class Loop:
         epoch = self._epoch(self.step) - 1
         if epoch_ended and (self._epoch(self.step) % self.config.snapshot_iter == 0 or self.step == self.stop_step):
             values = self.validate()
-            best, self.best = values["total"] < self.best, min(values["total"], self.best)
+            score = -values["psnr"] if "psnr" in values else values["total"]
+            best, self.best = score < self.best, min(score, self.best)
+            self._waited = 0 if best else self._waited + 1
             if self.chief:
                 folder = self.workdir / self.config.snapshots_folder
                 self.save_weights(folder / f"Epoch{max(0, epoch)}{WEIGHTS}")
         if self.chief:
             self.checkpoints.save(self.step, self._arrays(), self._meta(), best=best)
+        if self._patience_ended():
+            self.stop_step = self.step
+
+    def _patience_ended(self) -> bool:
+        return 0 < self.config.patience <= self._waited
+
+    def _take_best(self) -> None:
+        """Puts the state of the best validation in place of the last; the step stays."""
+        arrays, meta = checkpoints.load(self.checkpoints.folder / "best.npz")
+        for name, variable in self._state().items():
+            variable.assign(arrays[name])
+        self._validated = (-1, {})
+        print(f"no better validation for {self._waited}; the weights of step {meta['step']} are taken", flush=True)
 
     # Validation.
 
     def validate(self) -> dict[str, float]:
-        """Returns the mean loss terms over the fixed validation images; records them and the pictures."""
+        """Returns the mean loss terms, and what the objective measures beside them, over the validation images.
+
+        Records them, and the first pictures of one size.
+        """
         if not self.chief:
             return {"total": float("inf")}
         count = min(self.config.val_batch_size, len(self.validation))
-        rows, pictures = [], []
+        measure: Any = getattr(self.learner.objective, "measures", lambda batch, outputs: {})
+        rows: list[np.ndarray] = []
+        pictures: list[np.ndarray] = []
+        measured: list[dict[str, float]] = []
         with self.averaged():
             for index in np.linspace(0, len(self.validation) - 1, count).round().astype(int).tolist():
                 example = {key: self.validation.read_centre(key, index) for key in self.validation.keys}
                 batch = {key: tf.constant(contracts.to_float(value)[None]) for key, value in example.items()}
                 terms, outputs = self._evaluate_step(batch)
                 rows.append(terms.numpy())
-                pictures.append(tf.concat([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)[0].numpy())
+                measured.append({name: float(value) for name, value in measure(batch, outputs).items()})
+                if len(pictures) < _MOST_PICTURES:
+                    pictures.append(tf.concat([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)[0].numpy())
         means: np.ndarray = np.stack(rows).mean(0, dtype=np.float64)
         values = {"total": float(means.sum()), **dict(zip(self._evaluate_step.names, means.tolist(), strict=True))}
+        values |= {name: float(np.mean([row[name] for row in measured])) for name in measured[0]}
         self.tracker.scalars(self.step, {f"validation/{name}": value for name, value in values.items()})
-        self.tracker.pictures(self.step, "validation/before_after", np.stack(pictures))
+        self.tracker.pictures(
+            self.step, "validation/before_after", np.stack([p for p in pictures if p.shape == pictures[0].shape])
+        )
         self._log({"step": self.step, "validation": values})
         self._validated = (self.step, values)
         return values
@@ -298,7 +330,12 @@ class Loop:
         return {name: variable.numpy() for name, variable in self._state().items()}
 
     def _meta(self) -> dict[str, Any]:
-        return {"best": self.best, "config": self.config.to_dict(), "data": self.source.fingerprint()}
+        return {
+            "best": self.best,
+            "waited": self._waited,
+            "config": self.config.to_dict(),
+            "data": self.source.fingerprint(),
+        }
 
     def restore(self) -> bool:
         """Goes to the newest readable checkpoint; returns whether there was one.
@@ -319,7 +356,9 @@ class Loop:
             )
         for name, variable in state.items():
             variable.assign(arrays[name])
-        self.step, self.best = int(meta["step"]), float(meta["best"])
+        self.step, self.best, self._waited = int(meta["step"]), float(meta["best"]), int(meta.get("waited", 0))
+        if self._patience_ended():
+            self.stop_step = self.step
         if self.chief:
             print(f"going on from step {self.step} of '{self.workdir}'", flush=True)
             self._warn_changes(meta)
