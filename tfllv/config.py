@@ -204,6 +204,7 @@ class PairedConfig(TrainConfig):
         here; empty takes training pairs.
       val_splits: the same for validation.
       flip: mirrors half of the examples, left to right.
+      exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
       mixup: mixes every example with another by a share drawn from Beta(mixup, mixup); 0 for none.
       mixup_after: epochs without mixing at the start.
       darken: makes the dark picture from the bright one by this recipe of `tfllv darken`, anew in each epoch.
@@ -220,6 +221,7 @@ class PairedConfig(TrainConfig):
     val_pairs: str = ""
     val_splits: tuple[str, ...] = ()
     flip: bool = True
+    exposure: float = _setting(0.0, low=0)
     mixup: float = _setting(0.0, low=0)
     mixup_after: int = _setting(0, low=0)
     darken: str = ""

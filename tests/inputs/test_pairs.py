@@ -78,6 +78,17 @@ def test_half_of_the_examples_are_mirrored(layout):
     assert sum(mirrored) + sum(same) == 64
 
 
+def test_exposure_scales_the_dark_picture_alone(layout):
+    columns = pairs.find_pairs(layout, splits=("train",))
+    plain = batch(pairs.PairedSource(columns, size=20, fit="resize"), batch_size=32)
+    scaled = batch(pairs.PairedSource(columns, size=20, fit="resize", exposure=1.0), batch_size=32)
+    np.testing.assert_array_equal(scaled["high"], plain["high"])
+    ratios = scaled["low"].mean((1, 2, 3)) / plain["low"].mean((1, 2, 3))
+    # Dithering keeps the mean of 1,200 values within some hundredths.
+    assert np.exp(-1) - 0.05 < ratios.min() < 0.6 and 1.3 < ratios.max() < np.exp(0.5) + 0.05
+    assert np.abs(scaled["low"] * 255 - np.round(scaled["low"] * 255)).max() < 1e-3
+
+
 def test_mixup_mixes_picture_and_truth_by_one_share(layout):
     columns = pairs.find_pairs(layout, splits=("train",))
     plain = batch(pairs.PairedSource(columns, size=20, fit="resize"))

@@ -56,6 +56,25 @@ def random_mirror() -> Transform:
     return apply
 
 
+def random_exposure(strength: float) -> Transform:
+    """Scales the dark picture by e^u, u drawn evenly from [-strength, strength / 2], and rounds it to levels again.
+
+    The truth stays: so a network learns to find the level itself. Rounding is dithered, which keeps the mean.
+    """
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        low = tf.cast(example[contracts.LOW], tf.float32)
+        low = low * (1 / 255) if example[contracts.LOW].dtype == tf.uint8 else low
+        power = tf.random.stateless_uniform(
+            [], seed + tf.constant([0, 6 * 7919], tf.int64), -strength, strength / 2, alg="philox"
+        )
+        dither = tf.random.stateless_uniform(tf.shape(low), seed + tf.constant([0, 7 * 7919], tf.int64), alg="philox")
+        levels = tf.floor(tf.clip_by_value(low * tf.exp(power), 0.0, 1.0) * 255 + dither)
+        return example | {contracts.LOW: tf.minimum(levels, 255.0) * (1 / 255)}
+
+    return apply
+
+
 def random_dihedral() -> Transform:
     """Flips and turns every picture by one of the eight symmetries of the square."""
 
