@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, metavar=name.upper(), help="a folder, a CSV file with images, or a column of it, as pairs.csv:low"
         )
     parser.add_argument("--flip", action="store_true", help="look for mirrored pictures too")
-    parser.add_argument("--threshold", type=float, metavar="X", help="least score of one scene (default: 0.45)")
+    parser.add_argument("--threshold", type=float, metavar="X", help="least score of one scene (default: 0.4)")
     parser.add_argument("-o", "--output", metavar="FILE.json", help="the pairs as JSON; replaced if there")
 
 

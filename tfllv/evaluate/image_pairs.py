@@ -138,12 +138,13 @@ def read_rows(table: pathlib.Path, columns: Iterable[str]) -> list[tuple[int, di
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
+            names = list(reader.fieldnames or ())
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{table}: not a CSV file ({error}).") from None
     for column in columns:
-        if column not in (reader.fieldnames or ()):
-            raise ValueError(f"{table} must have the columns {', '.join(columns)}. Received: {reader.fieldnames}.")
+        if column not in names:
+            raise ValueError(f"{table} must have the columns {', '.join(columns)}. Received: {names}.")
         for number, row in rows:
             if not row[column]:
                 raise ValueError(f"{table}:{number}: `{column}` must name a file. Received: an empty cell.")
