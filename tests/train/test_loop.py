@@ -224,3 +224,18 @@ def test_a_file_that_breaks_during_the_run_is_named(toy, images, tmp_path):
     images[3].unlink()
     with pytest.raises((ValueError, OSError), match=r"3\.png"):
         trainer.run()
+
+
+def test_validation_takes_pictures_of_different_sizes(toy, images, tmp_path):
+    class Whole(loop.pipeline.ImageSource):
+        def read_centre(self, key, index):
+            return self.read(key, index)[: 10 + index]
+
+    record = Record()
+    trainer = toy.make_loop(tmp_path, images, tracker=record)
+    trainer.validation = Whole({"low": images[:3]}, size=toy.SIZE, fit="crop")
+    trainer.config = trainer.config.replace(val_batch_size=3)
+    values = trainer.validate()
+    assert values["total"] > 0
+    # The tracker gets the first picture, beside its result, and others of its size.
+    assert record.images[0, "validation/before_after"].shape == (1, 10, 36, 3)

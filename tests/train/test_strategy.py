@@ -68,7 +68,7 @@ def test_two_replicas_take_the_steps_of_one(toy, images, start, tmp_path):
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one_and_resume(toy, images, start, tmp_path):
     folder = images[0].parent
-    plain = start(tmp_path / "plain", folder, tmp_path / "plain.npz")
+    plain = start(tmp_path / "plain", folder, tmp_path / "plain.npz", "--set", "ema_decay=0.9")
     _finish(plain)
 
     def both(*words):
@@ -81,7 +81,7 @@ def test_two_processes_take_the_steps_of_one_and_resume(toy, images, start, tmp_
         for worker in workers:
             _finish(worker)
 
-    both("--set", "num_steps=7")
-    both()
+    both("--set", "ema_decay=0.9", "num_steps=7")
+    both("--set", "ema_decay=0.9")
     for index in range(2):
         assert _difference(tmp_path / "plain.npz", tmp_path / f"worker{index}.npz") <= 1e-5

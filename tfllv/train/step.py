@@ -146,7 +146,7 @@ class EvaluateStep:
     def __init__(self, learner: Learner):
         self.names: list[str] = []
         self._learner = learner
-        self._graph = tf.function(self._evaluate, autograph=False)
+        self._graph = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Runs the learner on one batch."""
