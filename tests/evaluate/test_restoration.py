@@ -193,7 +193,7 @@ def test_pictures_equal_to_their_truth_are_counted_not_averaged(folders, photos,
     assert report["images"][1]["scores"]["psnr"] is None
     assert report["images"][1]["notes"] == ["psnr: infinite, no error"]
     assert report["metrics"][1]["images"] == 2
-    assert "1 pictures equal their truth" in restoration.table(report)
+    assert "Pictures equal to their truth: 1;" in restoration.table(report)
 
 
 def test_a_picture_too_small_for_one_metric_has_the_others(tmp_path, rng):
@@ -250,3 +250,4 @@ def test_the_published_baseline_of_sice_is_reached(shared):
     assert (len(pairs), missing) == (54, [])
     assert report["metrics"][0]["mean"] == pytest.approx(8.72, abs=0.005)
     assert report["images"][0]["scene"] == "5"
+    assert "The 54 pictures are of 25 scenes" in restoration.table(report)

@@ -243,7 +243,13 @@ def table(report: Mapping[str, Any]) -> str:
     lines += ["", f"All rows: {report['protocol']}", f"Intervals: {report['protocol_interval']}."]
     infinite = max((row["infinite"] for row in report["metrics"]), default=0)
     if infinite:
-        lines.append(f"{infinite} pictures equal their truth: their PSNR is infinite and not in the mean.")
+        lines.append(f"Pictures equal to their truth: {infinite}; their PSNR is infinite and not in the mean.")
+    scenes = {image["scene"] for image in report["images"] if "scene" in image}
+    if 0 < len(scenes) < len(report["images"]):
+        lines.append(
+            f"The {len(report['images'])} pictures are of {len(scenes)} scenes: pictures of one scene are alike, so an "
+            "interval over scenes would be wider."
+        )
     lines += [f"{key} is left out: {reason}" for key, reason in report["left_out"].items()]
     return "\n".join(lines)
 
