@@ -59,7 +59,7 @@ class MIRNetSmall(keras.Model):
         height: int = 3,
         width: int = 2,
         knots: int = 8,
-        work_size: int = 256,
+        work_size: int = 128,
         seed: int = 0,
         dtype: Any = None,
         name: str | None = "mirnet_small",

@@ -84,7 +84,7 @@ class CurveGraph(tf.Module):
         return self._bend(images, self._map(images, strip_pixels), strip_pixels)
 
     def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
-        small = self._model.shrink(_to_float(images))
+        small = self._model.shrink(to_float(images))
 
         def predict(picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
             return self._predict(picture, top, bottom)[0]
@@ -105,14 +105,14 @@ class CurveGraph(tf.Module):
         return self._apply(strip, curve)
 
     def _apply(self, strip: tf.Tensor, curve: tf.Tensor) -> tf.Tensor:
-        return _from_float(self._model.apply_curve(_to_float(strip), curve), strip.dtype)
+        return from_float(self._model.apply_curve(to_float(strip), curve), strip.dtype)
 
     def _predict(self, picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Predicts the map of rows top..bottom of one picture; returns it and those rows of the picture."""
         halo = self._model.halo
         first = tf.maximum(top - halo, 0)  # at the picture's own border the convolutions pad by zeros, as they must
         context = picture[:, first : bottom + halo]
-        curve = self._convolve(tf.cast(_to_float(context), self._dtype))
+        curve = self._convolve(tf.cast(to_float(context), self._dtype))
         inner = slice(top - first, bottom - first)
         return curve[:, inner], context[:, inner]
 
@@ -281,13 +281,15 @@ def _distance(one: tf.Tensor, other: tf.Tensor) -> float:
     return float(tf.reduce_mean(tf.abs(one - other)))
 
 
-def _to_float(images: tf.Tensor) -> tf.Tensor:
+def to_float(images: tf.Tensor) -> tf.Tensor:
+    """Returns uint8 or uint16 images as float32 in [0, 1]; float images pass through."""
     if images.dtype.is_floating:
         return images
     return tf.cast(images, tf.float32) * (1.0 / float(images.dtype.max or 1))
 
 
-def _from_float(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+def from_float(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns float images clipped to [0, 1], as `dtype`; whole types are rounded half up."""
     if dtype.is_floating:
         return tf.clip_by_value(images, 0.0, 1.0)
     return tf.cast(tf.clip_by_value(images, 0.0, 1.0) * dtype.max + 0.5, dtype)

@@ -1,0 +1,200 @@
+"""Enhancers made from restoration networks: picture -> picture, whole or, where the network allows it, in strips.
+
+MIRNet pools over the whole picture, so it is never tiled: a tile would be restored as if it were a picture of its own.
+`mirnet_small` pools over a small copy, whatever the size of the picture: its curves are predicted once and applied
+strip by strip, which gives the same result in bounded memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllv import contracts, enhancers, models
+from tfllv.runner import networks
+
+# A strip's curves are 24 channels wide.
+STRIP_PIXELS = 200_000
+
+
+class ImageGraph(tf.Module):
+    """The inference graph of a restoration network; its result is clipped to [0, 1].
+
+    Args:
+      model: image -> dict with `image`; with the steps of `mirnet_small.MIRNetSmall`, it is run in strips.
+
+    Attributes:
+      in_strips: whether it is.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__(name="image_graph")
+        self._model = model
+        self.in_strips = hasattr(model, "apply_curve")
+        self._signatures: dict[str, Any] = {}
+
+    def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
+        """Enhances a batch: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> the same shape and type."""
+        return self.signature("enhance", images.dtype)(images, tf.constant(strip_pixels))
+
+    def estimate(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tuple[tf.Tensor, tf.Tensor]:
+        """Estimates what `apply` needs: ([B, 1, 1, 1] exponent, [B, h, w, C] curves)."""
+        return self.signature("estimate", images.dtype)(images, tf.constant(strip_pixels))
+
+    def apply(
+        self, images: tf.Tensor, exponent: tf.Tensor, curve: tf.Tensor, strip_pixels: int = STRIP_PIXELS
+    ) -> tf.Tensor:
+        """Applies an estimate: [B, H, W, 3] -> the same shape and type."""
+        return self.signature("apply", images.dtype)(images, exponent, curve, tf.constant(strip_pixels))
+
+    def signature(self, name: str, dtype: tf.DType) -> Any:
+        """Returns `enhance`, `estimate` or `apply` for one image type; traced once, for every batch and size."""
+        key = f"{name}_{dtype.name}"
+        if key not in self._signatures:
+            images = tf.TensorSpec([None, None, None, 3], dtype, name="images")
+            exponent = tf.TensorSpec([None, 1, 1, 1], tf.float32, name="exponent")
+            strip = tf.TensorSpec([], tf.int32, name="strip_pixels")
+            if name == "apply":
+                curve = tf.TensorSpec([None, None, None, 3 * self._model.knots], tf.float32, name="curve")
+                function = tf.function(self._apply).get_concrete_function(images, exponent, curve, strip)
+            else:
+                step = {"enhance": self._enhance, "estimate": self._estimate}[name]
+                function = tf.function(step).get_concrete_function(images, strip)
+            self._signatures[key] = function
+        return self._signatures[key]
+
+    def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
+        if not self.in_strips:
+            return networks.from_float(self._model(networks.to_float(images))[contracts.IMAGE], images.dtype)
+        return self._apply(images, *self._estimate(images, strip_pixels), strip_pixels)
+
+    def _estimate(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        factor = self._model.factor(height, width)
+
+        def shrink(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            return self._model.shrink(networks.to_float(images[index : index + 1, top:bottom]), factor)
+
+        rows = factor * tf.maximum(1, strip_pixels // (width * factor))  # a strip starts at a multiple of the factor
+        small = _by_strips(images, rows, shrink, (width + factor - 1) // factor, 3, tf.float32)
+        exponent = self._model.exponent(small)
+        return exponent, self._model.curve_map(small, exponent)
+
+    def _apply(self, images: tf.Tensor, exponent: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
+        height, width = tf.shape(images)[1], tf.shape(images)[2]
+        factor = self._model.factor(height, width)
+
+        def bend(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            one = slice(index, index + 1)
+            strip = self._model.enlarge(curve[one], factor, height, width, top=top, rows=bottom - top)
+            bent = self._model.apply_curve(networks.to_float(images[one, top:bottom]), exponent[one], strip)
+            return networks.from_float(bent, images.dtype)
+
+        rows = tf.maximum(1, strip_pixels // width)
+        return tf.ensure_shape(_by_strips(images, rows, bend, width, 3, images.dtype), images.shape)
+
+
+def _by_strips(
+    images: tf.Tensor, rows: tf.Tensor, function: Callable[..., tf.Tensor], width: Any, channels: int, dtype: tf.DType
+) -> tf.Tensor:
+    """Calls `function(index, top, bottom)` on strips of every picture and puts the results together."""
+    batch, height = tf.shape(images)[0], tf.shape(images)[1]
+    strips = (height + rows - 1) // rows
+    parts = tf.TensorArray(dtype, batch * strips, infer_shape=False, element_shape=[None, None, channels])
+
+    def body(step: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        top = step % strips * rows
+        return step + 1, parts.write(step, function(step // strips, top, tf.minimum(top + rows, height))[0])
+
+    _, parts = tf.while_loop(lambda step, _: step < batch * strips, body, (0, parts), parallel_iterations=1)
+    return tf.reshape(parts.concat(), (batch, -1, width, channels))
+
+
+class ImageEnhancer(enhancers.Enhancer):
+    """A restoration network as an enhancer; see `enhancers.Enhancer`.
+
+    Attributes:
+      model: the Keras model.
+      graph: the `ImageGraph` that is run.
+    """
+
+    def __init__(self, name: str, model: Any):
+        super().__init__(name, self._enhance)
+        self.model = model
+        self.graph = ImageGraph(model)
+
+    def _enhance(self, image: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
+        batch = image if image.ndim == 4 else image[None]
+        result = self.graph.enhance(tf.convert_to_tensor(batch), strip_pixels).numpy()
+        return result if image.ndim == 4 else result[0]
+
+    def __call__(self, image: Any) -> np.ndarray:
+        """Enhances one image or one batch; see `Enhancer.__call__`."""
+        return self._enhance(contracts.check_image(image))
+
+    def tiled(self, image: np.ndarray, tile: int | None = None) -> np.ndarray:
+        """Enhances one image of any size; see `Enhancer.tiled`.
+
+        Strips of tile x tile pixels give what the whole picture gives. A network that is not run in strips takes the
+        picture as it is, whatever `tile` says, and memory by its size.
+        """
+        if tile is None:
+            return self._enhance(image)
+        return self._enhance(image, tile * tile if tile else int(np.prod(image.shape[:2])))
+
+    def stream(self, *, smoothing: float = 0.9) -> Callable[[np.ndarray], np.ndarray]:
+        """Smooths exponent and curves over the frames of a video; a cut starts afresh. Other networks: frame by frame.
+
+        Args:
+          smoothing: weight of the past, in [0, 1).
+
+        Raises:
+          ValueError: if `smoothing` is out of range.
+        """
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"`smoothing` must be in [0, 1). Received: smoothing={smoothing}.")
+        if not self.graph.in_strips:
+            return self.__call__
+        past: list[tf.Tensor] = []
+
+        def enhance_frame(frame: np.ndarray) -> np.ndarray:
+            images = tf.convert_to_tensor(frame[None])
+            now = list(self.graph.estimate(images))
+            if past and past[1].shape == now[1].shape and _distance(past, now) < networks.SCENE_CUT:
+                now = [smoothing * old + (1 - smoothing) * new for old, new in zip(past, now, strict=True)]
+            past[:] = now
+            return self.graph.apply(images, *now).numpy()[0]
+
+        return enhance_frame
+
+
+def _distance(one: list[tf.Tensor], other: list[tf.Tensor]) -> float:
+    """The larger of the mean changes of exponent and curves."""
+    return max(float(tf.reduce_mean(tf.abs(a - b))) for a, b in zip(one, other, strict=True))
+
+
+def image_enhancer(
+    name: str, *, weights: str | None = None, precision: str = "float32", **options: Any
+) -> ImageEnhancer:
+    """Makes the enhancer of a restoration network; called by `enhancers.get`.
+
+    Args:
+      name: a key of `models.MODELS` whose network maps picture to picture, such as `mirnet_small`.
+      weights: a `.weights.h5` file; None: those shipped with the package.
+      precision: `float32`, or `bfloat16` for the network's body.
+      **options: of the network.
+
+    Raises:
+      ValueError: if there are no weights for it, or they are of another network; or `precision` is unknown.
+    """
+    if precision not in networks.PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {', '.join(networks.PRECISIONS)}. Received: precision='{precision}'."
+        )
+    dtype = {} if precision == "float32" else {"dtype": f"mixed_{precision}"}
+    model = models.build(name, **dtype, **options)
+    networks.load_weights(model, name, weights)
+    return ImageEnhancer(name, model)
