@@ -207,6 +207,19 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint(toy, images, tmp_
     _assert_equal(toy.state(trainer), whole())
 
 
+def test_a_disk_that_is_full_at_a_snapshot_is_one_line(toy, images, tmp_path, monkeypatch):
+    trainer = toy.make_loop(tmp_path, images, snapshot_iter=1, num_steps=4)
+
+    def full(path):
+        path.write_bytes(b"half")
+        raise RuntimeError("Disable slist failed\nerrno = 28, error message = 'No space left on device'")
+
+    monkeypatch.setattr(trainer.learner.net, "save_weights", full)
+    with pytest.raises(OSError, match=r"cannot write '.*Epoch0\.weights\.h5': No space left on device; what"):
+        trainer.run()
+    assert not list((tmp_path / "weight").iterdir())
+
+
 def test_a_checkpoint_of_another_network_is_refused(toy, images, tmp_path):
     toy.make_loop(tmp_path, images, num_steps=2).run()
     with pytest.raises(ValueError, match=r"`workdir` must hold a run of the same network .* use a new --workdir"):

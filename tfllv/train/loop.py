@@ -310,11 +310,14 @@ class Loop:
     def save_weights(self, path: pathlib.Path) -> None:
         """Writes the network's weights (their moving average, where there is one) for `load_weights`, atomically."""
         part = path.with_name(f".part-{path.name}")
-        with self.averaged():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.learner.net.save_weights(part)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.averaged():
+                self.learner.net.save_weights(part)
             content = part.read_bytes()
+        except (OSError, RuntimeError) as error:  # HDF5 raises either on a full disk, in many lines
+            reason = "No space left on device" if "No space left" in str(error) else str(error).partition("\n")[0]
+            raise OSError(f"cannot write '{path}': {reason}; what was saved before is intact.") from None
         finally:
             part.unlink(missing_ok=True)
         checkpoints.write_atomically(path, lambda file: file.write(content))
