@@ -129,7 +129,7 @@ def convert(
     outcome = Outcome({}, report, {}, kept)
     states: dict[str, list[dict[str, Any]]] = {}
     for name, each in tasks.items():
-        done = [shards.kept_state(task.folder, task.name, task.fingerprint) for task in each]
+        done = [shards.kept_state(task.folder, task.name, task.fingerprint, content=False) for task in each]
         if None in done:
             raise OSError(f"{each[done.index(None)].name} was not finished; run again to take the work up.")
         states[name] = [state for state in done if state is not None]

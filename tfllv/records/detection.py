@@ -156,7 +156,7 @@ class DetectionBuilder:
         return images.encode(contracts.to_uint8(dark), self.dark_format)
 
     def _object_features(self, things: list[Thing], picture: images.Encoded, report: Report) -> dict[str, Any]:
-        decoded: list[np.ndarray] = []
+        decoded: list[masks.Region] = []
         if self.include_masks or self.semantic_masks:
             things, decoded = _decode_masks(things, picture, report)
         boxes = np.array([thing.box for thing in things], np.float64).reshape(-1, 4)
@@ -173,7 +173,7 @@ class DetectionBuilder:
             schema.AREA: areas,
         }
         if self.include_masks:
-            features[schema.MASK] = [masks.encode_mask(mask) for mask in decoded]
+            features[schema.MASK] = [masks.encode_mask(region, picture.height, picture.width) for region in decoded]
         if self.semantic_masks:
             labels = [contracts.IGNORE_LABEL if thing.is_crowd else thing.label for thing in things]
             classes = masks.paint(list(zip(decoded, labels, strict=True)), picture.height, picture.width)
@@ -190,12 +190,14 @@ class DetectionBuilder:
         return tuple((item.filename, width, height, *row) for row in rows)
 
 
-def _decode_masks(things: list[Thing], picture: images.Encoded, report: Report) -> tuple[list[Thing], list[np.ndarray]]:
+def _decode_masks(
+    things: list[Thing], picture: images.Encoded, report: Report
+) -> tuple[list[Thing], list[masks.Region]]:
     kept, decoded = [], []
     for thing in things:
         try:
             segmentation = json.loads(thing.segmentation) if thing.segmentation else None
-            decoded.append(masks.decode_mask(segmentation, picture.height, picture.width))
+            decoded.append(masks.decode_region(segmentation, picture.height, picture.width))
             kept.append(thing)
         except ValueError as error:
             report.add(thing.where, f"{thing.field}.segmentation", "object skipped: mask", str(error))

@@ -38,11 +38,16 @@ def read(path: str) -> bytes:
         return bytes(stream.read())
 
 
-def write(path: str, chunks: Iterable[bytes]) -> None:
+def write(path: str, chunks: Iterable[bytes], *, durable: bool = True) -> None:
     """Writes a file: whole or not at all.
 
     The bytes go to a temporary name in the same folder, are flushed to disk, and take their name in one step; then
     the folder is flushed. On a remote store, an object appears when it is closed.
+
+    Args:
+      path: the file; its folder is made where absent.
+      chunks: the content.
+      durable: whether to wait for the disk; without, a power cut may take the file or its content.
 
     Raises:
       OSError: if it cannot be written; nothing is left then.
@@ -59,19 +64,22 @@ def write(path: str, chunks: Iterable[bytes]) -> None:
         with open(temporary, "wb") as stream:
             for chunk in chunks:
                 stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    contracts.fsync_folder(target.parent)
+    if durable:
+        contracts.fsync_folder(target.parent)
 
 
-def write_json(path: str, value: Any) -> None:
-    """Writes a value as JSON with sorted keys, so that equal values give equal bytes."""
-    write(path, [json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"])
+def write_json(path: str, value: Any, *, durable: bool = True) -> None:
+    """Writes a value as JSON with sorted keys, so that equal values give equal bytes; `durable` as for `write`."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    write(path, [text.encode("utf-8", "surrogatepass"), b"\n"], durable=durable)
 
 
 def read_json(path: str) -> Any:
@@ -96,14 +104,13 @@ def listing(folder: str) -> list[str]:
 
 
 def move(source: str, target: str) -> None:
-    """Renames a file within a store, over one that exists."""
+    """Renames a file within a store, over one that exists; flush the folder afterwards, once for all."""
     if is_remote(target):
         if exists(target):
             _beam().delete([target])
         _beam().rename([source], [target])
         return
     os.replace(source, target)
-    contracts.fsync_folder(os.path.dirname(os.path.abspath(target)))
 
 
 def parent(path: str) -> str:

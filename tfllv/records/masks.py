@@ -6,16 +6,33 @@ decoded here: a wrong count in a file must be an error, not a write beyond an ar
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 
-from tfllv.records.problems import number, show_value, whole_number
+from tfllv.records.problems import show_value, whole_number
 
 
-def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A mask, stored only where it may be 1: most objects are small.
+
+    Attributes:
+      pixels: [h, w] uint8, 1 inside.
+      top: row of its first pixel in the picture.
+      left: column, a multiple of 8.
+    """
+
+    pixels: np.ndarray
+    top: int = 0
+    left: int = 0
+
+
+def decode_region(segmentation: Any, height: int, width: int) -> Region:
     """Decodes a COCO segmentation.
 
     Args:
@@ -25,34 +42,69 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
       width: of the picture.
 
     Returns:
-      [H, W] uint8, 1 inside.
+      The mask.
 
     Raises:
       ValueError: if it is neither, or does not fit the picture.
     """
     if isinstance(segmentation, dict):
-        return _from_runs(segmentation, height, width)
+        return Region(_from_runs(segmentation, height, width))
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(f"expected polygons or run lengths, found {show_value(segmentation)}")
-    polygons = [_check_polygon(polygon, height, width) for polygon in segmentation]
+    return _from_polygons([_check_polygon(polygon, height, width) for polygon in segmentation], height, width)
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Decodes a COCO segmentation to [H, W] uint8, 1 inside; arguments and errors as `decode_region`."""
+    region = decode_region(segmentation, height, width)
+    mask = np.zeros((height, width), np.uint8)
+    mask[_window(region)] = region.pixels
+    return mask
+
+
+def _window(region: Region) -> tuple[slice, slice]:
+    height, width = region.pixels.shape
+    return slice(region.top, region.top + height), slice(region.left, region.left + width)
+
+
+def _from_polygons(polygons: list[np.ndarray], height: int, width: int) -> Region:
     try:
         from pycocotools import mask as coco_mask
     except ImportError:
         raise ImportError("masks need pycocotools: pip install 'tfllv[detection]'.") from None
-    runs = coco_mask.frPyObjects(polygons, height, width)
-    return np.asarray(coco_mask.decode(coco_mask.merge(runs)))
+    points = np.concatenate(polygons)
+    top, left = 0, 0
+    if points.min() >= 0:
+        # The rasteriser rounds points to fifths of a pixel. Rounded before they are moved, they give the very pixels
+        # that they give in the whole picture, of which only the part around them is then rasterised.
+        left, top = (max(int(edge) - 2, 0) for edge in points.min(0))
+        left = left // 8 * 8
+        right, bottom = np.ceil(points.max(0)).astype(int) + 3
+        height, width = min(height, int(bottom)) - top, min(width, int(right)) - left
+        if height <= 0 or width <= 0:
+            return Region(np.zeros((1, 1), np.uint8))
+        polygons = [np.trunc(5 * polygon + 0.5) / 5 - (left, top) for polygon in polygons]
+    runs = coco_mask.frPyObjects([polygon.ravel().tolist() for polygon in polygons], height, width)
+    columns = np.ascontiguousarray(np.asarray(coco_mask.decode(coco_mask.merge(runs))).T)
+    return Region(cv2.transpose(columns), top, left)  # many times faster than copying column by column
 
 
-def _check_polygon(polygon: Any, height: int, width: int) -> list[float]:
+def _check_polygon(polygon: Any, height: int, width: int) -> np.ndarray:
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"expected a polygon of at least 3 points, found {show_value(polygon)}")
-    points = [number(value) for value in polygon]
-    limits = (width, height)
-    for index, value in enumerate(points):
-        # The rasteriser's cost grows with a polygon's extent, and a point this far outside is an error anyway.
-        if value is None or not -limits[index % 2] <= value <= 2 * limits[index % 2]:
-            raise ValueError(f"a polygon's coordinate is {show_value(polygon[index])} in {width}x{height} pixels")
-    return [value for value in points if value is not None]
+    try:
+        points = np.asarray(polygon)
+    except ValueError:  # lists of different lengths inside
+        points = np.array(None)
+    if points.ndim != 1 or points.dtype.kind not in "if":
+        raise ValueError(f"expected a polygon of numbers, found {show_value(polygon)}")
+    points = points.astype(np.float64).reshape(-1, 2)
+    # The rasteriser's cost grows with a polygon's extent, and a point this far outside is an error anyway.
+    inside = (points >= (-width, -height)) & (points <= (2 * width, 2 * height))
+    if not inside.all():
+        found = show_value(polygon[int(inside.argmin())])
+        raise ValueError(f"a polygon's coordinate is {found} in {width}x{height} pixels")
+    return points
 
 
 def _from_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndarray:
@@ -61,9 +113,8 @@ def _from_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndar
         raise ValueError(f"expected run lengths of size [{height}, {width}], found {show_value(declared)}")
     if isinstance(counts, str):
         runs = _read_counts(counts)
-    elif isinstance(counts, list):
-        whole = [whole_number(count) for count in counts]
-        runs = [-1 if count is None else count for count in whole]
+    elif isinstance(counts, list) and all(type(count) is int for count in counts):
+        runs = counts
     else:
         raise ValueError(f"expected run lengths, found {show_value(counts)}")
     if any(run < 0 for run in runs) or sum(runs) != height * width:
@@ -93,16 +144,21 @@ def _read_counts(text: str) -> list[int]:
     return runs
 
 
-def encode_mask(mask: np.ndarray) -> bytes:
+def encode_mask(region: Region, height: int, width: int) -> bytes:
     """Encodes a mask as a PNG of one bit a pixel: a tenth of the time of an 8-bit one, and all decoders read it.
 
     Args:
-      mask: [H, W] uint8, 0 or 1.
+      region: the mask.
+      height: of the picture.
+      width: of the picture.
 
     Returns:
       The PNG; decoders give 0 and 255 (TensorFlow, OpenCV) or False and True (Pillow).
     """
-    return _png(np.packbits(mask, axis=1), mask.shape[0], mask.shape[1], depth=1)
+    packed = np.zeros((height, -(-width // 8)), np.uint8)
+    bits = np.packbits(region.pixels, axis=1)
+    packed[region.top : region.top + bits.shape[0], region.left // 8 : region.left // 8 + bits.shape[1]] = bits
+    return _png(packed, height, width, depth=1)
 
 
 def encode_classes(classes: np.ndarray) -> bytes:
@@ -122,11 +178,11 @@ def _png(rows: np.ndarray, height: int, width: int, *, depth: int) -> bytes:
     )
 
 
-def paint(layers: list[tuple[np.ndarray, int]], height: int, width: int) -> np.ndarray:
+def paint(layers: list[tuple[Region, int]], height: int, width: int) -> np.ndarray:
     """Paints instance masks into one map of class ids, the largest first, so that small things stay visible.
 
     Args:
-      layers: (mask [H, W] 0 or 1, class id) an object.
+      layers: (mask, class id) an object.
       height: of the picture.
       width: of the picture.
 
@@ -134,6 +190,6 @@ def paint(layers: list[tuple[np.ndarray, int]], height: int, width: int) -> np.n
       [H, W] uint8: class ids, 0 where nothing is.
     """
     classes = np.zeros((height, width), np.uint8)
-    for mask, label in sorted(layers, key=lambda layer: -int(np.count_nonzero(layer[0]))):
-        classes[mask.astype(bool)] = label
+    for region, label in sorted(layers, key=lambda layer: -int(np.count_nonzero(layer[0].pixels))):
+        classes[_window(region)][region.pixels.astype(bool)] = label
     return classes

@@ -81,6 +81,7 @@ FEATURES: dict[str, tuple[str, bool]] = {
     DARKEN_SEED: ("int64", False),
 }
 
+_SMALL = [bytes([value]) for value in range(0x80)]
 _FIELD_OF_KIND = {"bytes": 1, "float": 2, "int64": 3}
 _KIND_OF_FIELD = {field: kind for kind, field in _FIELD_OF_KIND.items()}
 
@@ -123,10 +124,12 @@ def _list(kind: str, key: str, values: Sequence[Any]) -> bytes:
 
 def _block(field: int, body: bytes) -> bytes:
     """A length-delimited field."""
-    return bytes([field << 3 | 2]) + _varint(len(body)) + body
+    return _SMALL[field << 3 | 2] + _varint(len(body)) + body
 
 
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return _SMALL[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -102,7 +102,8 @@ def write_shard(task: ShardTask) -> str:
     files.write(path, chunks())
     state |= {"sha256": digest.hexdigest(), "count": len(state["keys"]), "rows": rows}
     state["problems"] = [dataclasses.astuple(problem) for problem in problems]
-    files.write_json(_state_path(task.folder, task.name), state)
+    # Not flushed to disk: what it says of the shard is checked before the shard is kept.
+    files.write_json(_state_path(task.folder, task.name), state, durable=False)
     return "written"
 
 
@@ -110,14 +111,21 @@ def _state_path(folder: str, name: str) -> str:
     return files.join(folder, f"{name}.state.json")
 
 
-def kept_state(folder: str, name: str, fingerprint: str) -> dict[str, Any] | None:
-    """Returns the state of a finished shard of the unfinished set, or None where it must be written (again)."""
+def kept_state(folder: str, name: str, fingerprint: str, *, content: bool = True) -> dict[str, Any] | None:
+    """Returns the state of a finished shard of the unfinished set, or None where it must be written (again).
+
+    Args:
+      folder: of the unfinished set.
+      name: of the shard.
+      fingerprint: of its task.
+      content: whether to compare the shard's content with its state; False: it was written a moment ago.
+    """
     state = files.read_json(_state_path(folder, name))
     if not isinstance(state, dict) or state.get("fingerprint") != fingerprint:
         return None
     # A run that was stopped while it published has moved some shards already.
     for path in (files.join(folder, name), files.join(files.parent(folder), name)):
-        if files.exists(path) and hashlib.sha256(files.read(path)).hexdigest() == state.get("sha256"):
+        if files.exists(path) and (not content or _measure(path, True) == (state.get("bytes"), state.get("sha256"))):
             return state
     return None
 

@@ -17,13 +17,13 @@ from benchmarks import timing
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _ANNOTATIONS = "data/coco/annotations/instances_val2017_subset500.json"
-_IMAGES = 150
+_IMAGES = 400
 
 
 def conversion() -> list[dict]:
     """COCO instances with masks, by both converters, from the same files; TensorFlow's import is not counted.
 
-    Annotations are 150 pictures' of val2017 where the research data is there, else generated ones; the pictures are
+    annotations are 400 pictures' of val2017 where the research data is there, else generated ones; the pictures are
     JPEGs made from the bundled samples in the sizes that the annotations say.
     """
     converter = _tfods_converter()
