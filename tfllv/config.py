@@ -62,6 +62,7 @@ class TrainConfig(_Checked):
       weight_decay: strength of the pull to zero; see `decoupled_weight_decay`.
       decoupled_weight_decay: False adds `weight_decay * weights` to the gradient (L2, as torch.optim.Adam does); True
         shrinks the weights beside the gradient step (AdamW).
+      beta_1: decay of Adam's mean gradient.
       grad_clip_norm: the gradient's global norm is scaled down to this; 0 does not clip.
       schedule: `constant`, or `cosine` from lr to `lr_end` at the last step.
       lr_end: where the cosine ends.
@@ -100,6 +101,7 @@ class TrainConfig(_Checked):
     lr: float = _setting(1e-3, above=0)
     weight_decay: float = _setting(1e-3, low=0)
     decoupled_weight_decay: bool = False
+    beta_1: float = _setting(0.9, low=0, high=0.9999)
     grad_clip_norm: float = _setting(0.1, low=0)
     schedule: Literal["constant", "cosine"] = "constant"
     lr_end: float = _setting(0.0, low=0)
@@ -182,7 +184,7 @@ class ZeroReferenceConfig(TrainConfig):
 
 @dataclasses.dataclass(frozen=True)
 class PairedWeights(_Checked):
-    """Weights of the supervised loss terms; see `tfllv.losses.supervised`."""
+    """Weights of the supervised loss terms (`tfllv.losses.supervised`) and of a discriminator's; 0 trains none."""
 
     charbonnier: float = _setting(1.0, low=0)
     l1: float = _setting(0.0, low=0)
@@ -190,6 +192,7 @@ class PairedWeights(_Checked):
     log_mse: float = _setting(0.0, low=0)
     ssim: float = _setting(0.0, low=0)
     perceptual: float = _setting(0.0, low=0)
+    adversarial: float = _setting(0.0, low=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,7 @@ ROWS = {
     # Few channels and one block: the default's 31.8 million parameters are counted in test_mirnet.py.
     "mirnet": Row(31_787_419, {"n_feat": 24, "n_RRG": 1, "n_MSRB": 1}, parameters_built=749_072),
     "mirnet_small": Row(773_720, {"work_size": 16}),
+    "pix2pix": Row(54_413_955, {"n_feat": 4, "depth": 3}, parameters_built=6_251),
     "sgz": Row(10_561, {"scale_factor": 3}),
     "zero_dce": Row(79_416),
     "zero_dce_pp": Row(10_561, {"scale_factor": 2}),

@@ -89,6 +89,38 @@ def test_patience_ends_the_run_with_the_best_weights(tmp_path, table, capsys):
     assert again.step == trainer.step
 
 
+def adversarial_config(table, **changes):
+    weights = configs.PairedWeights(charbonnier=0.0, l1=100.0, adversarial=1.0)
+    settings = {"model": "pix2pix", "options": ("n_feat=4", "depth=2"), "weights": weights, "num_steps": 6}
+    settings |= {"image_size": 24, "grad_clip_norm": 0.0, "beta_1": 0.5, "checkpoint_steps": 3}
+    return make_config(table, **{**settings, **changes})
+
+
+def test_generator_and_discriminator_are_trained_together(tmp_path, table):
+    trainer = make_loop(adversarial_config(table), tmp_path / "run")
+    both = (trainer.learner.net, trainer.learner.objective.discriminator)
+    before = [network.get_weights() for network in both]
+    found = trainer.run()
+    assert set(found) == {"total", "l1", "psnr"}
+    for network, weights in zip(both, before, strict=True):
+        for old, new, variable in zip(weights, network.get_weights(), network.variables, strict=True):
+            assert np.any(old != new), variable.path
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"l1", "adversarial", "discriminator"} <= set(log[0])
+
+
+def test_a_stopped_adversarial_run_ends_with_the_same_bits(tmp_path, table):
+    whole = make_loop(adversarial_config(table), tmp_path / "whole")
+    whole.run()
+    first = make_loop(adversarial_config(table), tmp_path / "parts")
+    first.stop_step = 3
+    first.run()
+    second = make_loop(adversarial_config(table), tmp_path / "parts")
+    second.run()
+    for one, other in zip(whole._state().values(), second._state().values(), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
 def test_validation_is_found_beside_the_training_pairs(table, monkeypatch, tmp_path):
     assert len(paired.validation(make_config(table))) == 2
     assert paired.validation(make_config(table, val_pairs="")) is None

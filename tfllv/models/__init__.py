@@ -42,6 +42,12 @@ MODELS: dict[str, ModelEntry] = {
         "MIRNet's blocks on a small copy of the picture, predicting tone curves (773,720 parameters)",
         "after Zamir et al., ECCV 2020, arXiv:2003.06792",
     ),
+    "pix2pix": ModelEntry(
+        "tfllv.models.pix2pix",
+        "Pix2Pix",
+        "U-Net generator of a conditional adversarial network (54,413,955 parameters)",
+        "Isola et al., CVPR 2017, arXiv:1611.07004",
+    ),
     "sgz": ModelEntry(
         "tfllv.models.sgz",
         "SGZ",

@@ -35,6 +35,16 @@ class Learner(keras.Model):
             raise ValueError("`objective` must give at least one loss term. Received: none.")
         return {name: keras.ops.cast(term, "float32") for name, term in terms.items()}, outputs
 
+    @property
+    def trained(self) -> list[Any]:
+        """What the optimizer changes: the network's variables, and the objective's own where it has any."""
+        return [*self.net.trainable_variables, *getattr(self.objective, "trainable_variables", [])]
+
+    def measures(self, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, float]:
+        """Returns what the objective measures beside its terms, such as `psnr`; nothing where it measures nothing."""
+        measure: Any = getattr(self.objective, "measures", None)
+        return {name: float(value) for name, value in measure(batch, outputs).items()} if measure else {}
+
     def call(self, batch: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Runs network and objective; the sum of the terms is added as the model's loss, for `fit`."""
         terms, outputs = self.terms(batch, training=training)

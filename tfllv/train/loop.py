@@ -82,7 +82,7 @@ class Loop:
         self.stop_step = config.num_steps or pipeline.total_steps(
             len(source), num_epochs=config.num_epochs, batch_size=config.train_batch_size
         )
-        self._trained = [variable.value for variable in learner.net.trainable_variables]
+        self._trained = [variable.value for variable in learner.trained]
         schedule = Schedule(config.lr, config.schedule, self.stop_step, config.warmup_steps, config.lr_end)
         with self.strategy.scope():
             self.optimizer = Adam(
@@ -93,6 +93,7 @@ class Loop:
                 clip_norm=config.grad_clip_norm,
                 ema_decay=config.ema_decay,
                 loss_scaling=config.precision == "float16",
+                beta_1=config.beta_1,
             )
         self._train_step = TrainStep(
             learner,
@@ -266,7 +267,6 @@ class Loop:
         if not self.chief:
             return {"total": float("inf")}
         count = min(self.config.val_batch_size, len(self.validation))
-        measure: Any = getattr(self.learner.objective, "measures", lambda batch, outputs: {})
         rows: list[np.ndarray] = []
         pictures: list[np.ndarray] = []
         measured: list[dict[str, float]] = []
@@ -276,7 +276,7 @@ class Loop:
                 batch = {key: tf.constant(contracts.to_float(value)[None]) for key, value in example.items()}
                 terms, outputs = self._evaluate_step(batch)
                 rows.append(terms.numpy())
-                measured.append({name: float(value) for name, value in measure(batch, outputs).items()})
+                measured.append(self.learner.measures(batch, outputs))
                 if len(pictures) < _MOST_PICTURES:
                     pictures.append(tf.concat([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)[0].numpy())
         means: np.ndarray = np.stack(rows).mean(0, dtype=np.float64)

@@ -18,17 +18,20 @@ from tfllv.train.learner import Learner
 
 def learner(config: PairedConfig) -> Learner:
     """Builds the network with its options, its frozen layers, and the supervised objective."""
-    from tfllv.objectives import supervised
+    from tfllv.objectives import adversarial, supervised
 
     options = parse_options(config.options)
     if config.precision != "float32":
         options["dtype"] = f"mixed_{config.precision}"
     net = models.build(config.model, seed=config.seed, **options)
     freeze(net, config.freeze)
-    objective = supervised.Supervised(
-        weights=dataclasses.asdict(config.weights), features=config.features, seed=config.seed
-    )
-    return Learner(net, objective)
+    weights = dataclasses.asdict(config.weights)
+    share = weights.pop("adversarial")
+    settings: dict[str, Any] = {"weights": weights, "features": config.features, "seed": config.seed}
+    if not share:
+        return Learner(net, supervised.Supervised(**settings))
+    width = int(options.get("n_feat", 64))  # of the discriminator's first level, as the generator's
+    return Learner(net, adversarial.Adversarial(adversarial=share, discriminator_features=width, **settings))
 
 
 def source(config: PairedConfig) -> pairs.PairedSource:
