@@ -202,11 +202,10 @@ class PairedConfig(TrainConfig):
     Attributes:
       pairs: a csv with columns low and high (paths relative to it), or a folder with LOL's layout; with `darken`, a
         folder of bright pictures.
-      splits: of a folder with LOL's layout, only these: train (our485), val, test (eval15).
-      val_pairs: the same for validation, which sees whole pictures; relative to where `pairs` is, where it is not found
-        here; empty takes training pairs.
-      val_splits: the same for validation.
+      splits: of a folder with LOL's layout, only these: train (our485), val, test (eval15); `val_splits` likewise.
+      val_pairs: the same for validation, on whole pictures; also looked for beside `pairs`; empty: the training pairs.
       flip: mirrors half of the examples, left to right.
+      zoom: enlarges a random square of each picture, whose side is drawn evenly from [1 - zoom, 1] of it.
       exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
       mixup: mixes every example with another by a share drawn from Beta(mixup, mixup); 0 for none.
       mixup_after: epochs without mixing at the start.
@@ -224,6 +223,7 @@ class PairedConfig(TrainConfig):
     val_pairs: str = ""
     val_splits: tuple[str, ...] = ()
     flip: bool = True
+    zoom: float = _setting(0.0, low=0, high=0.9)
     exposure: float = _setting(0.0, low=0)
     mixup: float = _setting(0.0, low=0)
     mixup_after: int = _setting(0, low=0)

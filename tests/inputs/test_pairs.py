@@ -78,6 +78,22 @@ def test_half_of_the_examples_are_mirrored(layout):
     assert sum(mirrored) + sum(same) == 64
 
 
+def test_zoom_enlarges_one_square_of_both_pictures(layout):
+    ramp = np.broadcast_to(np.arange(0, 200, 10, dtype=np.uint8)[:, None, None], (20, 20, 3))
+    for index in range(4):
+        write(layout / "our485" / "low" / f"{index}.png", ramp)
+        write(layout / "our485" / "high" / f"{index}.png", ramp.transpose(1, 0, 2))
+    source = pairs.PairedSource(pairs.find_pairs(layout, splits=("train",)), size=20, fit="resize", zoom=0.5)
+    found = batch(source, batch_size=64)
+    low, high = found["low"][:, :, 0, 0] * 25.5, found["high"][:, 0, :, 0] * 25.5  # in pixels of the whole picture
+    sides = (low[:, -1] - low[:, 0]) / 19
+    np.testing.assert_allclose((high[:, -1] - high[:, 0]) / 19, sides, rtol=0, atol=1e-4)
+    assert 0.5 <= sides.min() < 0.6 and 0.9 < sides.max() <= 1.0
+    # A straight line stays one: nothing but the square's place and size has changed.
+    np.testing.assert_allclose(low, low[:, :1] + sides[:, None] * np.arange(20), rtol=0, atol=1e-3)
+    assert np.abs(np.corrcoef(low[:, 0], high[:, 0])[0, 1]) < 0.9  # places are drawn for each axis
+
+
 def test_exposure_scales_the_dark_picture_alone(layout):
     columns = pairs.find_pairs(layout, splits=("train",))
     plain = batch(pairs.PairedSource(columns, size=20, fit="resize"), batch_size=32)

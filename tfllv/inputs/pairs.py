@@ -74,6 +74,7 @@ class PairedSource(pipeline.ImageSource):
         fit: str = "crop",
         cache_mb: int = 2000,
         flip: bool = False,
+        zoom: float = 0.0,
         exposure: float = 0.0,
         mixup: float = 0.0,
         mixup_after: int = 0,
@@ -86,6 +87,7 @@ class PairedSource(pipeline.ImageSource):
           fit: as `ImageSource`.
           cache_mb: as `ImageSource`.
           flip: mirrors half of the examples, left to right.
+          zoom: enlarges a part of each pair; see `transforms.random_zoom`; 0 does not.
           exposure: scales the dark pictures; see `transforms.random_exposure`; 0 leaves them.
           mixup: every example is mixed with another by a share drawn from Beta(mixup, mixup), pictures and truths
             alike (Zhang et al., ICLR 2018, arXiv:1710.09412); 0 for none.
@@ -101,6 +103,7 @@ class PairedSource(pipeline.ImageSource):
                 found = ", ".join(f"{path} {width}x{height}" for path, (width, height) in zip(row, sizes, strict=True))
                 raise ValueError(f"a pair must have pictures of one size; nothing is resized. Received: {found}.")
         self.changes: list[transforms.Transform] = [transforms.random_mirror()] if flip else []
+        self.changes += [transforms.random_zoom(zoom)] if zoom else []
         self.changes += [transforms.random_exposure(exposure)] if exposure else []
         if mixup:
             before = [transforms.random_crop(size)] if fit == "crop" else []

@@ -56,6 +56,31 @@ def random_mirror() -> Transform:
     return apply
 
 
+def random_zoom(strength: float) -> Transform:
+    """Enlarges one random square of every picture to the whole, bilinearly; masks, which have classes, are refused.
+
+    The square's side is drawn evenly from [1 - strength, 1] of the picture's; images become float32 in [0, 1].
+    """
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        if contracts.MASK in example:
+            raise ValueError("`random_zoom` must get images. Received: a mask.")
+        draws = tf.random.stateless_uniform([3], seed + tf.constant([0, 8 * 7919], tf.int64), alg="philox")
+        side = 1.0 - strength * draws[0]
+        top, left = (1.0 - side) * draws[1], (1.0 - side) * draws[2]
+        box = tf.stack([[top, left, top + side, left + side]])
+
+        def enlarge(picture: tf.Tensor) -> tf.Tensor:
+            images = to_float({contracts.LOW: picture[tf.newaxis]})[contracts.LOW]
+            with tf.device("/CPU:0"):
+                zoomed = tf.image.crop_and_resize(images, box, [0], tf.shape(picture)[:2])
+            return tf.ensure_shape(zoomed[0], picture.shape)
+
+        return _map_pictures(example, enlarge)
+
+    return apply
+
+
 def random_exposure(strength: float) -> Transform:
     """Scales the dark picture by e^u, u drawn evenly from [-strength, strength / 2], and rounds it to levels again.
 

@@ -44,7 +44,7 @@ def source(config: PairedConfig) -> pairs.PairedSource:
         paths = files.select(paths, config.pairs, include=config.include, exclude=config.exclude)
         return pairs.DarkenedSource(paths, config.darken, flip=config.flip, seed=config.seed, **fitting)
     columns = _select(pairs.find_pairs(config.pairs, splits=config.splits), config)
-    changes: dict[str, Any] = {"flip": config.flip, "exposure": config.exposure}
+    changes: dict[str, Any] = {"flip": config.flip, "zoom": config.zoom, "exposure": config.exposure}
     changes |= {"mixup": config.mixup, "mixup_after": config.mixup_after}
     return pairs.PairedSource(columns, **changes, **fitting)
 
