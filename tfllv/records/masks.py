@@ -155,10 +155,8 @@ def encode_mask(region: Region, height: int, width: int) -> bytes:
     Returns:
       The PNG; decoders give 0 and 255 (TensorFlow, OpenCV) or False and True (Pillow).
     """
-    packed = np.zeros((height, -(-width // 8)), np.uint8)
     bits = np.packbits(region.pixels, axis=1)
-    packed[region.top : region.top + bits.shape[0], region.left // 8 : region.left // 8 + bits.shape[1]] = bits
-    return _png(packed, height, width, depth=1)
+    return _png(bits, height, width, depth=1, top=region.top, left=region.left // 8)
 
 
 def encode_classes(classes: np.ndarray) -> bytes:
@@ -166,11 +164,13 @@ def encode_classes(classes: np.ndarray) -> bytes:
     return _png(classes, classes.shape[0], classes.shape[1], depth=8)
 
 
-def _png(rows: np.ndarray, height: int, width: int, *, depth: int) -> bytes:
-    lines = np.empty((height, rows.shape[1] + 1), np.uint8)
+def _png(block: np.ndarray, height: int, width: int, *, depth: int, top: int = 0, left: int = 0) -> bytes:
+    """Encodes a grey PNG that is 0 but for a block of bytes."""
+    lines = np.zeros((height, -(-width * depth // 8) + 1), np.uint8)
     lines[:, 0] = 2  # the filter "up": a row minus the one above, which is nearly nothing in a mask
-    lines[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    inside = lines[top : top + len(block) + 1, left + 1 : left + 1 + block.shape[1]]
+    inside[: len(block)] = block
+    inside[1:] -= block[: len(inside) - 1]
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
