@@ -34,7 +34,7 @@ def test_pictures_objects_and_classes(read):
     assert [item.key for item in items] == ["1", "2", "3", "4", "5", "6"]
     car, crowd = items[0].things
     assert car.box == (2, 3, 20.5, 25.25) and car.area == 311.5 and not car.is_crowd
-    assert crowd.is_crowd and crowd.label == 90 and json.loads(crowd.segmentation)["size"] == [30, 40]
+    assert crowd.is_crowd and crowd.label == 90 and crowd.segmentation["size"] == [30, 40]
 
 
 def test_choosing_pictures_and_classes(read):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pathlib
 
 import numpy as np
@@ -82,7 +81,7 @@ def test_masks_of_instances_and_of_classes(item):
 def test_an_object_without_a_usable_mask_is_skipped_where_masks_are_wanted(item):
     import dataclasses
 
-    broken = dataclasses.replace(item.things[0], segmentation=json.dumps([[1, 2]]))
+    broken = dataclasses.replace(item.things[0], segmentation=[[1, 2]])
     item = dataclasses.replace(item, things=(broken, item.things[1]))
     record, problems = built(item, include_masks=True)
     assert record[schema.CLASS_LABEL] == [90] and len(record[schema.MASK]) == 1

@@ -220,9 +220,9 @@ def test_a_run_killed_while_it_publishes_is_taken_up(write_numbers, tmp_path, mo
 
 def test_a_worker_that_is_killed_is_one_line(coco_tree, tmp_path):
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import multiprocessing, os, sys; sys.path.insert(0, sys.argv[1])\n"
         "from tfllv.records import convert, shards\n"
-        "def die(task): os._exit(9)\n"
+        "def die(task): multiprocessing.parent_process() and os._exit(9)\n"
         "shards.write_shard = die\n"
         "if __name__ == '__main__':\n"
         "    tasks = [shards.ShardTask('x', str(i), (), print, '') for i in range(4)]\n"

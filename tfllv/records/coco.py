@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Collection
@@ -69,6 +68,7 @@ def read_coco(
             things=tuple(things.get(image_id, ())),
             where=where,
             size=size,
+            digest=document.digest if masks or semantic_masks else "",
         )
         for image_id, (name, size, where) in pictures.items()
     ]
@@ -189,12 +189,5 @@ def _read_thing(
         field=f"{field}.bbox",
         is_crowd=bool(crowd),
         area=None if area is None else number(area),
-        segmentation=_as_text(entry.get("segmentation")) if keep else "",
+        segmentation=entry.get("segmentation") if keep else None,
     )
-
-
-def _as_text(segmentation: Any) -> str:
-    try:
-        return json.dumps(segmentation)
-    except RecursionError:
-        return ""

@@ -231,28 +231,31 @@ def _check_target(folder: str, name: str, fingerprint: str, options: RunOptions)
 
 def _run_local(tasks: list[ShardTask], options: RunOptions, say: Callable[[str], None]) -> int:
     workers = min(options.workers or len(os.sched_getaffinity(0)), len(tasks))
-    kept = 0
+    results: list[str] = []
+
+    def tell(task: ShardTask, what: str) -> None:
+        results.append(what)
+        say(f"[{len(results)}/{len(tasks)}] {task.name} {what}")
+
     if workers == 1:
-        for number, task in enumerate(tasks, 1):
-            kept += _tell(shards.write_shard(task), task, number, len(tasks), say)
-        return kept
+        for task in tasks:
+            tell(task, shards.write_shard(task))
+        return results.count("kept")
     # Fresh processes, not forks: a fork of a process with threads (TensorFlow, OpenCV) may hang.
     context = multiprocessing.get_context("spawn")
-    pool = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+    pool = futures.ProcessPoolExecutor(workers - 1, mp_context=context, initializer=_follow_parent)
     try:
         waiting = {pool.submit(shards.write_shard, task): task for task in tasks}
-        for number, done in enumerate(futures.as_completed(waiting), 1):
-            kept += _tell(done.result(), waiting[done], number, len(tasks), say)
+        for future, task in reversed(waiting.items()):
+            if future.cancel():  # not begun yet: this process is a worker too, and needs no time to start
+                tell(task, shards.write_shard(task))
+        for done in futures.as_completed([future for future in waiting if not future.cancelled()]):
+            tell(waiting[done], done.result())
     except futures.process.BrokenProcessPool:
         raise OSError("a worker was killed, maybe for want of memory; run again with fewer --workers.") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return kept
-
-
-def _tell(what: str, task: ShardTask, number: int, total: int, say: Callable[[str], None]) -> int:
-    say(f"[{number}/{total}] {task.name} {what}")
-    return what == "kept"
+    return results.count("kept")
 
 
 def _follow_parent() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ class Thing:
       field: the name of it there, such as `annotations[7]`.
       is_crowd: whether it stands for many.
       area: in pixels, of the mask where the source has one; None: that of the box.
-      segmentation: COCO's polygons or run lengths as JSON text, or ''.
+      segmentation: COCO's polygons or run lengths, as JSON values, or None.
     """
 
     box: tuple[float, float, float, float]
@@ -41,7 +40,7 @@ class Thing:
     field: str = "box"
     is_crowd: bool = False
     area: float | None = None
-    segmentation: str = ""
+    segmentation: Any = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +55,8 @@ class Item:
       where: of the picture in the input.
       size: (width, height) that the source says, or None.
       extra: more features of the schema: lighting, indoor, split, image class.
+      digest: of the annotation file where the objects have segmentations: it stands for them in the fingerprint of a
+        shard, because writing out millions of coordinates for that would take longer than reading them.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Item:
     where: Where
     size: tuple[int, int] | None = None
     extra: tuple[tuple[str, Any], ...] = ()
+    digest: str = ""
 
     def files(self) -> list[str]:
         """Returns the paths that the record depends on."""
@@ -196,8 +198,7 @@ def _decode_masks(
     kept, decoded = [], []
     for thing in things:
         try:
-            segmentation = json.loads(thing.segmentation) if thing.segmentation else None
-            decoded.append(masks.decode_region(segmentation, picture.height, picture.width))
+            decoded.append(masks.decode_region(thing.segmentation, picture.height, picture.width))
             kept.append(thing)
         except ValueError as error:
             report.add(thing.where, f"{thing.field}.segmentation", "object skipped: mask", str(error))

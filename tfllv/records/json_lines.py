@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 import re
 from typing import Any
@@ -19,6 +20,7 @@ class Document:
     Attributes:
       path: the file.
       values: top-level key -> value.
+      digest: of the text.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,6 +34,7 @@ class Document:
         self.values: dict[str, Any] = {}
         self._offsets: dict[str, list[int]] = {}
         self._text = files.read_text(path)
+        self.digest = hashlib.sha256(self._text.encode()).hexdigest()
         self._newlines: list[int] | None = None
         try:
             self._read_object()
