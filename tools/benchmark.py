@@ -28,6 +28,8 @@ BENCHMARKS = {
     "folder": ("enhance", "folder"),
     "large_photo": ("enhance", "large_photo"),
     "retinex": ("classical", "retinex"),
+    "records": ("records", "conversion"),
+    "darken": ("darken", "darken"),
 }
 
 

@@ -1,0 +1,80 @@
+"""Synthetic darkening from JPEG files: `tf.data` with the recipes against the published way of one of them."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+
+import numpy as np
+
+from benchmarks import timing
+
+SAMPLES = pathlib.Path(__file__).parents[2] / "tfllv" / "samples"
+_SIZE = (640, 480)
+_COPIES = 4
+
+
+def darken() -> list[dict]:
+    """Every recipe in `tf.data`, from 24 JPEG files of 640x480, against the published way of one of them.
+
+    That is the instance-segmentation project's script: Pillow, scikit-image and two JPEG files a picture, one picture
+    after the other.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write_photographs(pathlib.Path(folder))
+        sides = {"published gamma_noise": lambda: _darken_by_files(paths, pathlib.Path(folder))}
+        sides |= {name: _dataset_call(paths, name) for name in ("gamma_noise", "photographic", "raw", "statistical")}
+        sides["decode alone"] = _dataset_call(paths, None)
+        seconds = timing.interleave(sides, rounds=7, warm_up=1)
+    rows = timing.rows(seconds, against="published gamma_noise")
+    return [{**row, "images_per_s": len(paths) / seconds[row["side"]]} for row in rows]
+
+
+def _write_photographs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The bundled photographs as JPEG of quality 90, of the size of COCO's."""
+    from PIL import Image
+
+    paths = []
+    for copy in range(_COPIES):
+        for source in sorted(SAMPLES.glob("*.jpg")):
+            paths.append(folder / f"{source.stem}_{copy}.jpg")
+            with Image.open(source) as image:
+                image.convert("RGB").resize(_SIZE, Image.Resampling.LANCZOS).save(paths[-1], quality=90)
+    return paths
+
+
+def _darken_by_files(paths: list[pathlib.Path], folder: pathlib.Path) -> None:
+    """Gamma by a table, saved; read again, noise on [-1, 1], saved: what the project's script does to a folder."""
+    from PIL import Image
+    from skimage.util import random_noise
+
+    generator = np.random.default_rng(0)
+    dark, noisy = folder / "dark.jpg", folder / "noisy.jpg"
+    for path in paths:
+        gamma, variance = generator.uniform(3, 8), generator.uniform(0.001, 0.01)
+        with Image.open(path) as image:
+            image.point([int(255.999 * (level / 255) ** gamma) for level in range(256)] * 3).save(dark)
+        with Image.open(dark) as image:
+            noise = random_noise(np.asarray(image, np.float32) / 127.5 - 1, var=variance, clip=True)
+        Image.fromarray(((noise + 1) * 127.5).astype(np.uint8)).save(noisy)
+
+
+def _dataset_call(paths: list[pathlib.Path], recipe: str | None):
+    """Returns a call that reads, decodes and darkens every file once."""
+    import tensorflow as tf
+
+    from tfllv.ops import darken as darkening
+
+    def load(path, number):
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method="INTEGER_ACCURATE")
+        return image if recipe is None else darkening.darken(image, recipe, tf.stack([1, number]))
+
+    names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths])
+    pairs = tf.data.Dataset.zip(names, tf.data.Dataset.range(len(paths)))
+    dataset = pairs.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def call() -> None:
+        for _ in dataset:
+            pass
+
+    return call
