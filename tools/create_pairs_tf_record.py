@@ -73,7 +73,9 @@ def guard(args: argparse.Namespace, found: list[pairs.Pair], report: Report) -> 
     others = [pair for pair in found if pair.split != "train"]
     held_out = [(pair.high, pair.where) for pair in others]
     for folder in args.guard_dir:
-        named = [path for path in sorted(pathlib.Path(folder).rglob("*")) if path.suffix in contracts.IMAGE_SUFFIXES]
+        named = [
+            path for path in sorted(pathlib.Path(folder).rglob("*")) if path.suffix.lower() in contracts.IMAGE_SUFFIXES
+        ]
         if not named:
             raise ValueError(f"`--guard_dir` must hold pictures. Received: {folder}.")
         held_out += [(str(path), Where(str(path))) for path in named]

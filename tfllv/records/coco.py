@@ -49,14 +49,7 @@ def read_coco(
         raise ValueError(f"`max_images` must be >= 0. Received: max_images={max_images}.")
     document = Document(str(path))
     categories = _read_categories(document, report)
-    chosen = labels or {name: identity for identity, name in categories.items()}
-    if min(chosen.values(), default=1) < 1:
-        where = document.where("categories")
-        raise ValueError(
-            f"{where}: categories: an id below 1 found, but 0 is the background; give a label map of names."
-        )
-    if semantic_masks and max(chosen.values(), default=0) >= contracts.IGNORE_LABEL:
-        raise ValueError(f"`labels` must be below {contracts.IGNORE_LABEL} for semantic masks; give a label map.")
+    chosen = _choose_classes(document, categories, labels, semantic_masks=semantic_masks)
     pictures = _read_pictures(document, report)
     _choose(pictures, image_ids, max_images, str(path))
     things = _read_things(document, pictures, categories, chosen, report, keep=masks or semantic_masks)
@@ -88,6 +81,20 @@ def _read_categories(document: Document, report: Report) -> dict[int, str]:
         else:
             found[identity] = name
     return found
+
+
+def _choose_classes(
+    document: Document, categories: dict[int, str], labels: dict[str, int] | None, *, semantic_masks: bool
+) -> dict[str, int]:
+    chosen = labels or {name: identity for identity, name in categories.items()}
+    if min(chosen.values(), default=1) < 1:
+        where = document.where("categories")
+        raise ValueError(
+            f"{where}: categories: an id below 1 found, but 0 is the background; give a label map of names."
+        )
+    if semantic_masks and max(chosen.values(), default=0) >= contracts.IGNORE_LABEL:
+        raise ValueError(f"`labels` must be below {contracts.IGNORE_LABEL} for semantic masks; give a label map.")
+    return chosen
 
 
 def _read_pictures(document: Document, report: Report) -> dict[int, tuple[str, tuple[int, int], Where]]:

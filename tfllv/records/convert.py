@@ -127,17 +127,7 @@ def convert(
     todo = [task for each in tasks.values() for task in each]
     kept = (_run_beam if options.runner == "beam" else _run_local)(todo, options, say)
     outcome = Outcome({}, report, {}, kept)
-    states: dict[str, list[dict[str, Any]]] = {}
-    for name, each in tasks.items():
-        done = [shards.kept_state(task.folder, task.name, task.fingerprint, content=False) for task in each]
-        if None in done:
-            raise OSError(f"{each[done.index(None)].name} was not finished; run again to take the work up.")
-        states[name] = [state for state in done if state is not None]
-        outcome.rows[name] = [row for state in states[name] for row in state["rows"]]
-        report.problems += [problem for state in states[name] for problem in shards.problems_of(state)]
-        if not sum(state["count"] for state in states[name]):
-            report.show(sys.stderr, most=5)
-            raise ValueError(f"no record of the set '{name}' could be made; see the problems above.")
+    states = {name: _gather(name, each, outcome) for name, each in tasks.items()}
     if options.strict and report.problems:
         return outcome
     for file, content in beside(outcome.rows).items():
@@ -148,6 +138,22 @@ def convert(
     for name in states:
         shards.clean_up(folder, name)
     return outcome
+
+
+def _gather(name: str, tasks: list[ShardTask], outcome: Outcome) -> list[dict[str, Any]]:
+    """Returns the states of a set's finished shards, and adds what they tell to the outcome."""
+    states = []
+    for task in tasks:
+        state = shards.kept_state(task.folder, task.name, task.fingerprint, content=False)
+        if state is None:
+            raise OSError(f"{task.name} was not finished; run again to take the work up.")
+        states.append(state)
+        outcome.report.problems += shards.problems_of(state)
+    outcome.rows[name] = [row for state in states for row in state["rows"]]
+    if not sum(state["count"] for state in states):
+        outcome.report.show(sys.stderr, most=5)
+        raise ValueError(f"no record of the set '{name}' could be made; see the problems above.")
+    return states
 
 
 def _tasks(plan: SetPlan, folder: str, build: Callable[[Any], Built], options: RunOptions) -> list[ShardTask]:
@@ -230,7 +236,8 @@ def _check_target(folder: str, name: str, fingerprint: str, options: RunOptions)
 
 
 def _run_local(tasks: list[ShardTask], options: RunOptions, say: Callable[[str], None]) -> int:
-    workers = min(options.workers or len(os.sched_getaffinity(0)), len(tasks))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(options.workers or processors, len(tasks))
     results: list[str] = []
 
     def tell(task: ShardTask, what: str) -> None:
