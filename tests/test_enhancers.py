@@ -8,7 +8,7 @@ import pytest
 from tfllv import enhancers
 
 CLASSICAL = [name for name, method in enhancers.METHODS.items() if method.kind == "classical"]
-FAST = [*CLASSICAL, "sgz"]
+FAST = [*CLASSICAL, "sgz", "mirnet_small"]
 
 
 @pytest.fixture(scope="module")

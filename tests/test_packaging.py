@@ -12,7 +12,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-NEEDED = ["tfllv/cli.py", "tfllv/metrics/niqe_pristine.npz", "tfllv/weights/sgz.weights.h5", "tfllv/weights/sgz.md"]
+NEEDED = [
+    "tfllv/cli.py",
+    "tfllv/metrics/niqe_pristine.npz",
+    "tfllv/weights/sgz.weights.h5",
+    "tfllv/weights/sgz.md",
+    "tfllv/weights/mirnet_small.weights.h5",
+    "tfllv/weights/mirnet_small.md",
+]
 
 
 @pytest.fixture(scope="module")

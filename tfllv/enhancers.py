@@ -93,6 +93,20 @@ METHODS: dict[str, Method] = {
         "tfllv.runner.networks",
         "curve_enhancer",
     ),
+    "mirnet_small": Method(
+        "network",
+        "small MIRNet, trained on pairs: tone curves for every place",
+        "after Zamir et al. 2020, arXiv:2003.06792",
+        "tfllv.runner.image_network",
+        "image_enhancer",
+    ),
+    "mirnet": Method(
+        "network",
+        "MIRNet: multi-scale residual blocks; memory by the picture's size",
+        "Zamir et al. 2020, arXiv:2003.06792",
+        "tfllv.runner.image_network",
+        "image_enhancer",
+    ),
     "zero_dce": Method(
         "network",
         "Zero-DCE: deep curve estimation",

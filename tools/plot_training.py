@@ -21,7 +21,7 @@ def read_log(workdir: pathlib.Path) -> list[dict]:
 
 
 def main() -> None:
-    """Draws the total and each term against the step, on a logarithmic scale."""
+    """Draws the total and each term against the step."""
     parser = argparse.ArgumentParser(description=__doc__.split(":", maxsplit=1)[0] + ".")
     parser.add_argument("workdir", type=pathlib.Path)
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True)
@@ -33,7 +33,8 @@ def main() -> None:
     for name in rows[0]:
         if name not in NOT_TERMS and isinstance(rows[0][name], float):
             axes.plot(steps, [row[name] for row in rows], label=name)
-    axes.set(xlabel="step", ylabel="weighted loss", yscale="log", title=f"training of {args.workdir.name}")
+    scale = "log" if min(row["total"] for row in rows) > 0 else "linear"  # the logarithm of an error may be negative
+    axes.set(xlabel="step", ylabel="weighted loss", yscale=scale, title=f"training of {args.workdir.name}")
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.savefig(args.output, dpi=100)

@@ -41,6 +41,7 @@ MODELS: dict[str, ModelEntry] = {
         "MIRNetSmall",
         "MIRNet's blocks on a small copy of the picture, predicting tone curves (773,720 parameters)",
         "after Zamir et al., ECCV 2020, arXiv:2003.06792",
+        weights="mirnet_small.weights.h5",
     ),
     "pix2pix": ModelEntry(
         "tfllv.models.pix2pix",
