@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts, enhancers, models
-from tfllv.runner import networks
+from tfllv.runner import networks, strips
 
 # A strip's curves are 24 channels wide.
 STRIP_PIXELS = 200_000
@@ -78,8 +78,9 @@ class ImageGraph(tf.Module):
         def shrink(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
             return self._model.shrink(networks.to_float(images[index : index + 1, top:bottom]), factor)
 
-        rows = factor * tf.maximum(1, strip_pixels // (width * factor))  # a strip starts at a multiple of the factor
-        small = _by_strips(images, rows, shrink, (width + factor - 1) // factor, 3, tf.float32)
+        rows = strips.rows_for(images, strip_pixels, multiple=factor)
+        narrow = (width + factor - 1) // factor
+        small = strips.map_strips(images, rows, shrink, width=narrow, channels=3, dtype=tf.float32)
         exponent = self._model.exponent(small)
         return exponent, self._model.curve_map(small, exponent)
 
@@ -93,24 +94,9 @@ class ImageGraph(tf.Module):
             bent = self._model.apply_curve(networks.to_float(images[one, top:bottom]), exponent[one], strip)
             return networks.from_float(bent, images.dtype)
 
-        rows = tf.maximum(1, strip_pixels // width)
-        return tf.ensure_shape(_by_strips(images, rows, bend, width, 3, images.dtype), images.shape)
-
-
-def _by_strips(
-    images: tf.Tensor, rows: tf.Tensor, function: Callable[..., tf.Tensor], width: Any, channels: int, dtype: tf.DType
-) -> tf.Tensor:
-    """Calls `function(index, top, bottom)` on strips of every picture and puts the results together."""
-    batch, height = tf.shape(images)[0], tf.shape(images)[1]
-    strips = (height + rows - 1) // rows
-    parts = tf.TensorArray(dtype, batch * strips, infer_shape=False, element_shape=[None, None, channels])
-
-    def body(step: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        top = step % strips * rows
-        return step + 1, parts.write(step, function(step // strips, top, tf.minimum(top + rows, height))[0])
-
-    _, parts = tf.while_loop(lambda step, _: step < batch * strips, body, (0, parts), parallel_iterations=1)
-    return tf.reshape(parts.concat(), (batch, -1, width, channels))
+        rows = strips.rows_for(images, strip_pixels)
+        result = strips.map_strips(images, rows, bend, width=width, channels=3, dtype=images.dtype)
+        return tf.ensure_shape(result, images.shape)
 
 
 class ImageEnhancer(enhancers.Enhancer):

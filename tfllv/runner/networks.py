@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts, enhancers, models
+from tfllv.runner import strips
 
 PRECISIONS = ("float32", "bfloat16")
 # A strip's activations are 32 channels wide; this many pixels measured best between cache misses and halo rows.
@@ -79,30 +80,47 @@ class CurveGraph(tf.Module):
         return self._signatures[key]
 
     def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
-        if self._model.scale_factor == 1:
-            return self._by_strips(images, strip_pixels, self._enhance_strip)
-        return self._bend(images, self._map(images, strip_pixels), strip_pixels)
+        if self._model.scale_factor > 1:
+            return self._bend(images, self._map(images, strip_pixels), strip_pixels)
+
+        def enhance_strip(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            curve, strip = self._predict(images[index : index + 1], top, bottom)
+            return self._apply(strip, curve)
+
+        return self._pictures(images, strips.rows_for(images, strip_pixels), enhance_strip)
 
     def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
-        small = self._model.shrink(to_float(images))
+        scale = self._model.scale_factor
+        width = (tf.shape(images)[2] + scale - 1) // scale
 
-        def predict(picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
-            return self._predict(picture, top, bottom)[0]
+        def shrink_strip(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            return self._model.shrink(to_float(images[index : index + 1, top:bottom]))
 
-        return self._by_strips(small, strip_pixels, predict, channels=self._model.curve_channels)
+        rows = strips.rows_for(images, BEND_FACTOR * strip_pixels, multiple=scale)
+        small = strips.map_strips(images, rows, shrink_strip, width=width, channels=3, dtype=tf.float32)
+
+        def predict_strip(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            return self._predict(small[index : index + 1], top, bottom)[0]
+
+        rows = strips.rows_for(small, strip_pixels)
+        channels = self._model.curve_channels
+        return strips.map_strips(small, rows, predict_strip, width=width, channels=channels, dtype=tf.float32)
 
     def _bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
 
-        def bend_strip(picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-            strip = self._model.enlarge(curve[index : index + 1], height, width, top=top, rows=bottom - top)
-            return self._apply(picture[:, top:bottom], strip)
+        def bend_strip(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
+            one = slice(index, index + 1)
+            strip = self._model.enlarge(curve[one], height, width, top=top, rows=bottom - top)
+            return self._apply(images[one, top:bottom], strip)
 
-        return self._by_strips(images, BEND_FACTOR * strip_pixels, bend_strip, indexed=True)
+        return self._pictures(images, strips.rows_for(images, BEND_FACTOR * strip_pixels), bend_strip)
 
-    def _enhance_strip(self, picture: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
-        curve, strip = self._predict(picture, top, bottom)
-        return self._apply(strip, curve)
+    @staticmethod
+    def _pictures(images: tf.Tensor, rows: tf.Tensor, function: Callable[..., tf.Tensor]) -> tf.Tensor:
+        width = tf.shape(images)[2]
+        result = strips.map_strips(images, rows, function, width=width, channels=3, dtype=images.dtype)
+        return tf.ensure_shape(result, images.shape)
 
     def _apply(self, strip: tf.Tensor, curve: tf.Tensor) -> tf.Tensor:
         return from_float(self._model.apply_curve(to_float(strip), curve), strip.dtype)
@@ -125,33 +143,6 @@ class CurveGraph(tf.Module):
         x5 = tf.nn.relu(five(x3, x4))
         x6 = tf.nn.relu(six(x2, x5))
         return tf.tanh(tf.cast(seven(x1, x6), tf.float32))
-
-    @staticmethod
-    def _by_strips(
-        images: tf.Tensor,
-        strip_pixels: tf.Tensor,
-        function: Callable[..., tf.Tensor],
-        *,
-        channels: int = 3,
-        indexed: bool = False,
-    ) -> tf.Tensor:
-        """Calls `function(picture, top, bottom)` on strips of equal height and puts the results together."""
-        batch, height, width = tf.unstack(tf.shape(images)[:3])
-        strips = tf.maximum(1, (height * width + strip_pixels // 2) // strip_pixels)
-        rows = (height + strips - 1) // strips
-        strips = (height + rows - 1) // rows  # rounding up may leave the last strips without a row
-        dtype = images.dtype if channels == 3 else tf.float32
-        parts = tf.TensorArray(dtype, batch * strips, infer_shape=False, element_shape=[None, None, channels])
-
-        def body(step: tf.Tensor, parts: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            index, top = step // strips, step % strips * rows
-            picture = images[index : index + 1]
-            extra = (index,) if indexed else ()
-            return step + 1, parts.write(step, function(picture, top, tf.minimum(top + rows, height), *extra)[0])
-
-        _, parts = tf.while_loop(lambda step, _: step < batch * strips, body, (0, parts), parallel_iterations=2)
-        result = tf.reshape(parts.concat(), (batch, height, width, channels))
-        return tf.ensure_shape(result, (*images.shape[:3], channels))
 
 
 class CurveEnhancer(enhancers.Enhancer):
