@@ -76,6 +76,16 @@ def test_the_commands_for_your_own_data_run_as_they_stand(newcomer):
     assert len(list((newcomer / "dark").rglob("*.jpg"))) == 3
 
 
+def test_the_python_example_runs_as_it_stands(tmp_path, monkeypatch):
+    picture(tmp_path / "photo.jpg", seed=3)
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", section("One dark photo"), re.DOTALL)[1]
+    names = {}
+    exec(code, names)
+    assert (tmp_path / "bright.jpg").is_file()
+    assert names["outputs"]["image"].shape == (1, *names["bright"].shape)
+
+
 def test_every_method_and_network_is_in_the_table():
     from tfllv import enhancers
 
