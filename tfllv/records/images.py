@@ -78,20 +78,6 @@ def decode(data: bytes) -> np.ndarray:
         return _pixels(_open(data), data)
 
 
-def thumbnail(data: bytes, side: int) -> np.ndarray:
-    """Decodes a picture to a small grey one, [side, side] float32, cheaply.
-
-    Raises:
-      ValueError: as `take`.
-    """
-    with _one_line(len(data)):
-        image = _open(data)
-        if image.format in ("JPEG", "MPO"):
-            image.draft("L", (side * 2, side * 2))
-        grey = np.asarray(image.convert("RGB").convert("L"), np.float32)
-        return cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
-
-
 def size(data: bytes) -> tuple[int, int]:
     """Returns a picture's (width, height) from its header.
 

@@ -1,62 +1,44 @@
 """Finds pictures that show one scene, so that none of them is in the training set and in the test set.
 
 LOL-v1's training set holds LOL-v2's test set, and pictures of one scene stand in both parts of LOL-v1 itself: scores
-on such a test say little. Two pictures count as one scene where their 16x16 grey thumbnails, less their mean, correlate
-by 0.95 or more. Measured on SICE (140 scenes): the same picture at another size, brightness or JPEG quality 0.9999,
-cut by 2 % at each edge 0.94; different scenes at most 0.90.
+on such a test say little. What one scene is, `tfllv.ops.similarity` decides, as for `tfllv evaluate leakage`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tfllv.ops import similarity
 from tfllv.records import files, images
 from tfllv.records.pairs import Pair
 from tfllv.records.problems import Report, Where
 
-THRESHOLD = 0.95
-_SIDE = 16
-_STRIP = 2048  # rows compared at once
+_NOTHING = np.zeros((9, 9), np.uint8)  # a flat picture is like no other
 
 
-def signature(path: str) -> np.ndarray | None:
-    """Returns a signature, [256] float32 of norm 1 (0 for a flat picture), or None where it cannot be read."""
-    try:
-        small = images.thumbnail(files.read(path), _SIDE).ravel()
-    except (OSError, ValueError):
-        return None  # the builder reports it
-    small -= small.mean()
-    norm = float(np.linalg.norm(small))
-    return small / norm if norm > 1e-3 else np.zeros_like(small)
-
-
-def similar(left: Sequence[str], right: Sequence[str], *, threshold: float = THRESHOLD) -> list[tuple[int, int]]:
+def similar(left: Sequence[str], right: Sequence[str]) -> list[tuple[int, int]]:
     """Finds pictures of `left` and of `right` that show one scene.
 
     Args:
-      left: paths.
+      left: paths; what cannot be read is like nothing (the builder reports it).
       right: paths.
-      threshold: the least correlation.
 
     Returns:
       Pairs of indices, sorted; each path of `left` with every one of `right` that it is like.
     """
-    cache: dict[str, np.ndarray] = {}
-    for path in (*left, *right):
-        if path not in cache:
-            found = signature(path)
-            cache[path] = np.zeros(_SIDE * _SIDE, np.float32) if found is None else found
-    if not left or not right:
-        return []
-    columns = np.stack([cache[path] for path in right]).T
-    result: list[tuple[int, int]] = []
-    for start in range(0, len(left), _STRIP):
-        rows = np.stack([cache[path] for path in left[start : start + _STRIP]])
-        for row, column in zip(*np.nonzero(rows @ columns >= threshold), strict=True):
-            result.append((start + int(row), int(column)))
-    return result
+
+    @functools.cache
+    def read(path: str) -> similarity.Fingerprint:
+        try:
+            return similarity.fingerprint(images.decode(files.read(path)))
+        except (OSError, ValueError):
+            return similarity.fingerprint(_NOTHING)
+
+    found = similarity.find_same_scenes([read(path) for path in left], [read(path) for path in right])
+    return sorted((match.a, match.b) for match in found)
 
 
 def scenes_of(pairs: Sequence[Pair]) -> list[str]:
