@@ -27,6 +27,7 @@ def thing(*box, **options):
         ((-5, 1, 0, 3), "object skipped: box outside", None),
         ((5, 1, 5, 3), "object skipped: empty box", None),
         ((5, 9, 8, 3), "object skipped: empty box", None),
+        ((5, 1, 5 + 1e-9, 3), "object skipped: empty box", None),
         ((5, float("nan"), 8, 3), "object skipped: empty box", None),
         ((5, 1, float("inf"), 3), "object skipped: empty box", None),
     ],

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from tfllv.records import coco, csv, detection, exdark, label_map, pairs, schema
 from tfllv.records.problems import Report
 
-FEW = settings(max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 # 6 tests of 1,700 files each: 10,200. No shrinking: a failure prints its example anyway.
 MANY = settings(FEW, max_examples=1700, phases=[Phase.generate])
 
@@ -54,9 +56,32 @@ ODD = st.one_of(
 )
 
 
+WORDS = [
+    b"nan",
+    b"-1",
+    b"1e400",
+    b"inf",
+    b"0",
+    b"9" * 30,
+    b"-5.5",
+    b"41",
+    b"",
+    b"Cow",
+    b"../x",
+    b"\xff",
+    b"1_0",
+    b"0x1",
+]
+
+
 @st.composite
 def mutated(draw, text):
-    """The file with up to four pieces cut out and put in, anywhere."""
+    """The file with up to three words replaced by odd ones, or up to four pieces cut out and put in, anywhere."""
+    if draw(st.booleans()):
+        words = re.split(rb"(\w+)", text)
+        for _ in range(draw(st.integers(1, 3))):
+            words[draw(st.integers(0, len(words) // 2 - 1)) * 2 + 1] = draw(st.sampled_from(WORDS))
+        return b"".join(words)
     data = bytearray(text)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(data)))
@@ -65,30 +90,33 @@ def mutated(draw, text):
     return bytes(data)
 
 
+def places(value, parent=None, key=None):
+    """Every value inside a document, as (container, key)."""
+    if parent is not None:
+        yield parent, key
+    if isinstance(value, dict | list):
+        for inner in list(value) if isinstance(value, dict) else range(len(value)):
+            yield from places(value[inner], value, inner)
+
+
 @st.composite
 def mutated_document(draw):
     """COCO's document with up to three values anywhere in it replaced, removed or doubled; or its text mutated."""
     document = json.loads(json.dumps(COCO))
     for _ in range(draw(st.integers(1, 3))):
-        place = document
-        while True:
-            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-            if not keys:
-                break
-            key = draw(st.sampled_from(keys))
-            if isinstance(place[key], dict | list) and draw(st.integers(0, 3)):
-                place = place[key]
-                continue
-            action = draw(st.integers(0, 4))
-            if action == 0:
-                del place[key]
-            elif action == 1 and isinstance(place, list):
-                place.append(place[key])
-            else:
-                place[key] = copy.deepcopy(draw(ODD))
+        found = list(places(document))
+        if not found:
             break
+        container, key = found[draw(st.integers(0, len(found) - 1))]
+        action = draw(st.integers(0, 9))
+        if action == 0:
+            del container[key]
+        elif action == 1 and isinstance(container, list):
+            container.append(copy.deepcopy(container[key]))
+        else:
+            container[key] = copy.deepcopy(draw(ODD))
     text = json.dumps(document).encode("utf-8", "surrogatepass")
-    return draw(mutated(text)) if draw(st.integers(0, 3)) == 0 else text
+    return draw(mutated(text)) if draw(st.integers(0, 5)) == 0 else text
 
 
 @pytest.fixture(scope="module")

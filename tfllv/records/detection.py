@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,8 @@ def check_boxes(
         inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
             report.add(thing.where, thing.field, "object skipped: box outside", text)
+        elif not _has_area(inside, width, height):
+            report.add(thing.where, thing.field, "object skipped: empty box", f"{text}: too thin for float32")
         elif inside == thing.box:
             kept.append(thing)
         elif out_of_bounds == "drop":
@@ -241,6 +244,14 @@ def check_boxes(
             report.add(thing.where, thing.field, "box clipped", text)
             kept.append(dataclasses.replace(thing, box=inside))
     return kept
+
+
+def _has_area(box: tuple[float, float, float, float], width: int, height: int) -> bool:
+    """Whether a box is still one in a record, whose coordinates are normalised float32."""
+    xmin, ymin, xmax, ymax = struct.unpack(
+        "4f", struct.pack("4f", *(v / s for v, s in zip(box, (width, height) * 2, strict=True)))
+    )
+    return bool(xmin < xmax and ymin < ymax)
 
 
 def seed_of(seed: int, key: str) -> int:
