@@ -21,6 +21,7 @@ LOGITS = "logits"
 LOW = "low"
 HIGH = "high"
 MASK = "mask"
+LABEL = "label"
 NAME = "name"
 
 IGNORE_LABEL = 255

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "sgz": ("enhance", "sgz"),
     "folder": ("enhance", "folder"),
     "large_photo": ("enhance", "large_photo"),
+    "inputs": ("inputs", "inputs"),
     "retinex": ("classical", "retinex"),
     "records": ("records", "conversion"),
     "darken": ("darken", "darken"),

@@ -71,12 +71,15 @@ class ImageSource:
         kept = self._kept.get((key, index))
         if kept is not None:
             return kept
-        image = files.fit(files.read_pixels(self._columns[key][index]), self.size, mode=self.fit)
+        image = self._open(key, self._columns[key][index])
         with self._lock:
             if image.nbytes <= self._free and (key, index) not in self._kept:
                 self._free -= image.nbytes
                 self._kept[key, index] = image
         return image
+
+    def _open(self, key: str, path: pathlib.Path) -> np.ndarray:
+        return files.fit(files.read_pixels(path), self.size, mode=self.fit)
 
     def read_centre(self, key: str, index: int) -> np.ndarray:
         """Returns the middle [size, size, 3] of a picture: what validation sees, without chance."""
@@ -93,9 +96,12 @@ class ImageSource:
 
     def load(self, index: tf.Tensor) -> transforms.Example:
         """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}."""
-        shape = [self.size, self.size, 3] if self.fit == "resize" else [None, None, 3]
+        sides = [self.size, self.size] if self.fit == "resize" else [None, None]
         pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self._columns), stateful=False)
-        example = {key: tf.ensure_shape(picture, shape) for key, picture in zip(self._columns, pictures, strict=True)}
+        example = {
+            key: tf.ensure_shape(picture, sides if key == contracts.MASK else [*sides, 3])
+            for key, picture in zip(self._columns, pictures, strict=True)
+        }
         example[contracts.NAME] = tf.constant(self.names)[index]
         return example
 

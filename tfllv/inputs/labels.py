@@ -1,0 +1,192 @@
+"""Pictures with labels for training: a map of classes each, or one class each.
+
+A source here is a `pipeline.ImageSource`, so order, crops and flips are the same pure function of (seed, step), and a
+map is cut and turned with its picture.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from tfllv import contracts
+from tfllv.inputs import files, image_header, pipeline, transforms
+from tfllv.records import exdark, problems
+
+
+class SegmentationSource(pipeline.ImageSource):
+    """Pictures with maps of classes: an example has `low` and `mask`, [H, W] int32 with `IGNORE_LABEL` for no class.
+
+    Args:
+      images: N paths.
+      masks: N paths of grey or palette PNG files whose values are class ids, each of its picture's size.
+      num_classes: ids are 0 to num_classes - 1.
+      void: further ids that mean "no class", such as 11 in CamVid; 255 always does.
+      size: side of the training images in pixels.
+      fit: as `ImageSource`; maps are resized to the nearest pixel, so no class is invented.
+      cache_mb: as `ImageSource`.
+
+    Raises:
+      ValueError: naming the file: at once if a picture and its map differ in size, when it is read if a map has other
+        ids or is no map.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[pathlib.Path],
+        masks: Sequence[pathlib.Path],
+        *,
+        num_classes: int,
+        void: Sequence[int] = (),
+        size: int,
+        fit: str = "resize",
+        cache_mb: int = 2000,
+    ):
+        super().__init__({contracts.LOW: images, contracts.MASK: masks}, size=size, fit=fit, cache_mb=cache_mb)
+        self._ids = _lookup(num_classes, void)
+        for image, mask in zip(images, masks, strict=True):
+            header, map_header = image_header.read_header(image), image_header.read_header(mask)
+            if (header.width, header.height) != (map_header.width, map_header.height):
+                raise ValueError(
+                    f"`masks` must have their pictures' sizes. Received: {mask} of {map_header.width}x"
+                    f"{map_header.height} for {image} of {header.width}x{header.height}."
+                )
+
+    def _open(self, key: str, path: pathlib.Path) -> np.ndarray:
+        if key != contracts.MASK:
+            return super()._open(key, path)
+        return _fit_map(read_map(path, self._ids), self.size, mode=self.fit)
+
+    def load(self, index: tf.Tensor) -> transforms.Example:
+        """As `ImageSource.load`, the map as int32."""
+        example = super().load(index)
+        return example | {contracts.MASK: tf.cast(example[contracts.MASK], tf.int32)}
+
+
+class ClassificationSource(pipeline.ImageSource):
+    """Pictures with one class each: an example has `low` and `label`, [] int32.
+
+    Args:
+      images: N paths.
+      labels: N class numbers, >= 0.
+      size: side of the training images in pixels.
+      fit: as `ImageSource`.
+      cache_mb: as `ImageSource`.
+
+    Raises:
+      ValueError: if the numbers of pictures and labels differ, or a label is negative.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[pathlib.Path],
+        labels: Sequence[int],
+        *,
+        size: int,
+        fit: str = "resize",
+        cache_mb: int = 2000,
+    ):
+        if len(images) != len(labels) or any(label < 0 for label in labels):
+            raise ValueError(
+                f"`labels` must be one number >= 0 for each of {len(images)} pictures. Received: {len(labels)} labels, "
+                f"the least {min(labels, default=0)}."
+            )
+        super().__init__({contracts.LOW: images}, size=size, fit=fit, cache_mb=cache_mb)
+        self.labels = np.asarray(labels, np.int32)
+
+    def load(self, index: tf.Tensor) -> transforms.Example:
+        """As `ImageSource.load`, with the label."""
+        return super().load(index) | {contracts.LABEL: tf.constant(self.labels)[index]}
+
+
+def find_maps(images: str | pathlib.Path, masks: str | pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """Returns the pictures of a folder and their maps of another, matched by name without ending, in one order.
+
+    Raises:
+      ValueError: naming the first picture that has no map.
+      OSError: if a folder is missing or holds no picture.
+    """
+    maps = {path.stem: path for path in files.find_images(masks, name="masks")}
+    found = files.find_images(images, name="images")
+    for path in found:
+        if path.stem not in maps:
+            raise ValueError(f"`masks` must have a map for each picture. Received: none for {path} in '{masks}'.")
+    return found, [maps[path.stem] for path in found]
+
+
+def find_exdark(
+    data_dir: str | pathlib.Path, split: str, *, class_list: str | pathlib.Path | None = None
+) -> tuple[list[pathlib.Path], list[int], list[int]]:
+    """Returns ExDark's pictures of one official split for classification, those that are there, in the list's order.
+
+    Args:
+      data_dir: holds `ExDark/<Class>/`.
+      split: `train`, `val` or `test`.
+      class_list: imageclasslist.txt; None: in `data_dir`.
+
+    Returns:
+      Paths, class numbers 0 (Bicycle) to 11 (Table), lighting types 1 to 10.
+
+    Raises:
+      ValueError: if the split is unknown, the list has a wrong line, or no picture of the split is there.
+    """
+    if split not in exdark.SPLITS:
+        raise ValueError(f"`split` must be one of {', '.join(exdark.SPLITS)}. Received: split='{split}'.")
+    data_dir = pathlib.Path(data_dir)
+    report = problems.Report()
+    listed = exdark.read_class_list(class_list or data_dir / "imageclasslist.txt", report)
+    if len(report):
+        raise ValueError(f"`class_list` must be whole. Received: {next(iter(report))} ({len(report)} problems in all).")
+    there = {path.stem: path for path in files.find_images(data_dir / "ExDark", name="data_dir")}
+    rows = [(there[stem], line) for stem, line in listed.items() if line.split == split and stem in there]
+    if not rows:
+        raise ValueError(f"`data_dir` must hold pictures of split '{split}'. Received: '{data_dir}', which has none.")
+    return [path for path, _ in rows], [line.label - 1 for _, line in rows], [line.lighting for _, line in rows]
+
+
+def read_map(path: pathlib.Path, ids: np.ndarray) -> np.ndarray:
+    """Reads a map of classes: [H, W] uint8.
+
+    Args:
+      path: a grey or palette PNG file; the values (of a palette: the indices) are class ids.
+      ids: [256] what each value means; -1 where it is out of range.
+
+    Raises:
+      ValueError: naming the file, if it is no map, or holds an id out of range.
+      OSError: if it cannot be read.
+    """
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.mode not in ("L", "P", "1"):
+            raise ValueError(f"{path}: expected a map of class ids, grey or palette with 8 bits; found {image.mode}.")
+        values = np.asarray(image.convert("L") if image.mode == "1" else image, np.uint8)
+    result = ids[values]
+    if (result < 0).any():
+        wrong = int(values[result < 0][0])
+        raise ValueError(
+            f"{path}: expected class ids 0 to {int(ids[ids < contracts.IGNORE_LABEL].max())}; found {wrong}."
+        )
+    return result.astype(np.uint8)
+
+
+def _lookup(num_classes: int, void: Sequence[int]) -> np.ndarray:
+    """Returns what each of 256 values means: its class, `IGNORE_LABEL`, or -1."""
+    if not 1 <= num_classes <= contracts.IGNORE_LABEL:
+        raise ValueError(f"`num_classes` must be from 1 to 255. Received: num_classes={num_classes}.")
+    ids = np.full(256, -1)
+    ids[:num_classes] = np.arange(num_classes)
+    ids[[*void, contracts.IGNORE_LABEL]] = contracts.IGNORE_LABEL
+    return ids
+
+
+def _fit_map(mask: np.ndarray, size: int, *, mode: str) -> np.ndarray:
+    """As `files.fit`, to the nearest pixel."""
+    height, width = mask.shape
+    scale = max(1.0, size / min(height, width))
+    target = (size, size) if mode == "resize" else (max(size, round(width * scale)), max(size, round(height * scale)))
+    return mask if target == (width, height) else cv2.resize(mask, target, interpolation=cv2.INTER_NEAREST_EXACT)
