@@ -45,9 +45,8 @@ class ImageSource:
         lengths = {key: len(paths) for key, paths in columns.items()}
         if len(set(lengths.values())) != 1 or not all(lengths.values()):
             raise ValueError(f"`columns` must be of one length, at least 1. Received: {lengths}.")
-        for paths in columns.values():
-            for path in paths:
-                _check_header(path)
+        headers = [_check_header(path) for paths in columns.values() for path in paths]
+        self._in_graph = fit == "crop" and _fit_for_graph(headers, size=size, cache_mb=cache_mb)
         self.keys = tuple(columns)
         self.changes: list[transforms.Transform] = []
         self.names = [str(path) for path in next(iter(columns.values()))]
@@ -96,6 +95,9 @@ class ImageSource:
 
     def load(self, index: tf.Tensor) -> transforms.Example:
         """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}."""
+        if self._in_graph:
+            example = {key: _decode_jpeg(tf.constant(list(map(str, self._columns[key])))[index]) for key in self.keys}
+            return example | {contracts.NAME: tf.constant(self.names)[index]}
         sides = [self.size, self.size] if self.fit == "resize" else [None, None]
         pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self._columns), stateful=False)
         example = {
@@ -106,9 +108,23 @@ class ImageSource:
         return example
 
 
-def _check_header(path: pathlib.Path) -> None:
+def _fit_for_graph(headers: Sequence[image_header.Header], *, size: int, cache_mb: int) -> bool:
+    """Whether TensorFlow can decode all files itself, without Python's lock, and they are too many to be kept anyway.
+
+    The pixels are the same bits (`files.read_pixels`): upright three-channel JPEG, large enough to be cut.
+    """
+    plain = all(h.format == "JPEG" and h.channels == 3 and h.orientation == 1 for h in headers)
+    large = all(min(h.width, h.height) >= size for h in headers)
+    return plain and large and sum(3 * h.width * h.height for h in headers) > cache_mb * 10**6
+
+
+def _decode_jpeg(path: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _check_header(path: pathlib.Path) -> image_header.Header:
     try:
-        image_header.read_header(path)
+        return image_header.read_header(path)
     except ValueError as error:
         raise ValueError(f"{error} Remove the file or `exclude` it.") from None
 
@@ -190,4 +206,5 @@ def training_batches(
         return example
 
     dataset = stream.map(make, num_parallel_calls=num_workers, deterministic=True)
-    return dataset.batch(piece // parts, drop_remainder=True).map(transforms.to_float).prefetch(2)
+    dataset = dataset.batch(piece // parts, drop_remainder=True, num_parallel_calls=2, deterministic=True)
+    return dataset.map(transforms.to_float, num_parallel_calls=2, deterministic=True).prefetch(2)

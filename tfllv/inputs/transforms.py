@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
@@ -100,6 +102,14 @@ def random_exposure(strength: float) -> Transform:
     return apply
 
 
+def _turn(picture: np.ndarray, turns: int, mirror: int) -> np.ndarray:
+    """Turns by quarters counter-clockwise, then flips left to right; OpenCV is much faster at it than the graph."""
+    rotations = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+    rotation = rotations[turns]
+    turned = picture if rotation is None else cv2.rotate(picture, rotation)
+    return np.ascontiguousarray(cv2.flip(turned, 1) if mirror else turned)
+
+
 def random_dihedral() -> Transform:
     """Flips and turns every picture by one of the eight symmetries of the square."""
 
@@ -107,11 +117,7 @@ def random_dihedral() -> Transform:
         turns, mirror = _draw(seed, 3, 4), _draw(seed, 4, 2)
 
         def turn(picture: tf.Tensor) -> tf.Tensor:
-            flat = picture.shape.rank == 2
-            deep = picture[..., tf.newaxis] if flat else picture
-            deep = tf.image.rot90(deep, turns)
-            deep = tf.where(mirror > 0, tf.reverse(deep, [1]), deep)
-            result = deep[..., 0] if flat else deep
+            result = tf.numpy_function(_turn, [picture, turns, mirror], picture.dtype, stateful=False)
             return tf.ensure_shape(result, picture.shape)
 
         return _map_pictures(example, turn)
