@@ -13,21 +13,20 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 from scipy import stats
 
-from tfllv import contracts
-from tfllv.inputs import files
-from tfllv.ops import darken
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tfllv import contracts  # noqa: E402
+from tfllv.inputs import files  # noqa: E402
+from tfllv.ops import darken  # noqa: E402
+
 SAMPLES = 4096  # pixels of a picture that count
 DARK_MEAN = 64  # of DICM and MEF, which also hold bright scenes, pictures up to this mean level
 

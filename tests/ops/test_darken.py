@@ -106,6 +106,15 @@ def test_a_result_depends_on_the_seed_alone_and_leaves_the_input_as_it_was(recip
 
 
 @variants
+def test_views_of_any_order_in_memory_give_the_same_bits(recipe, options):
+    image = picture(31, 44)
+    for given in (image, image.astype(np.float32) / 255):
+        for view in (given[..., ::-1], given[::-1, ::2], given.transpose(1, 0, 2), np.asfortranarray(given)):
+            expected = darken.darken(np.ascontiguousarray(view), recipe, 1, **options)
+            np.testing.assert_array_equal(darken.darken(view, recipe, 1, **options), expected)
+
+
+@variants
 @pytest.mark.parametrize("level", [0.0, 0.002, 0.5, 1.0])
 def test_flat_pictures_stay_finite_and_in_range(recipe, options, level):
     dark = darken.darken(np.full((31, 32, 3), level, np.float32), recipe, 3, **options)
