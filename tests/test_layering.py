@@ -16,7 +16,7 @@ LAYERS = [
     {"losses", "metrics", "models", "records"},
     {"inputs", "objectives", "enhancers"},
     {"runner"},
-    {"train", "evaluate"},
+    {"train", "evaluate", "detection"},
     {"commands"},
     {"cli"},
 ]
