@@ -9,7 +9,7 @@ TFOD := tf-models-research-object-detection==2.8.0.post1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow check bench format clean
+.PHONY: help demo test test-slow test-tfod check bench format clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -35,6 +35,9 @@ test: check ## the whole fast suite (12 minutes at most on 2 cores)
 
 test-slow: $(STAMP) ## the tests that need minutes each
 	$(BIN)/python -m pytest -m slow
+
+test-tfod: $(STAMP) ## the TF Object Detection API's own tests, on this TensorFlow
+	$(BIN)/python tools/run_tfod_tests.py
 
 bench: $(STAMP) ## measure the figures of the README; writes runs/bench/*.json
 	$(BIN)/python tools/benchmark.py

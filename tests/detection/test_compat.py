@@ -50,9 +50,9 @@ PROBES = {
     ),
     "resnet": (
         "import tensorflow as tf; from object_detection.models.keras_models import resnet_v1\n"
-        "net = resnet_v1.resnet_v1_50(batchnorm_training=False, weights=None, include_top=False)\n"
+        "net = resnet_v1.resnet_v1_18(weights=None, include_top=False)\n"
         "assert isinstance(net, tf.keras.Model), type(net)",
-        "tf_keras",
+        "module 'keras.applications.resnet' has no attribute 'ResNet'",
     ),
 }
 

@@ -248,16 +248,18 @@ def _control_flow_has_moved() -> bool:
 
 
 def _build_resnet_from_legacy_keras() -> None:
-    import tf_keras
     from object_detection.models.keras_models import resnet_v1
 
-    resnet_v1.resnet = tf_keras.applications.resnet
+    # TFOD builds on `ResNet`, the general builder, which the public `applications.resnet` of no Keras lists.
+    from tf_keras.src.applications import resnet
+
+    resnet_v1.resnet = resnet
 
 
 def _resnet_is_of_keras_3() -> bool:
     from object_detection.models.keras_models import resnet_v1
 
-    return not resnet_v1.resnet.ResNet50.__module__.startswith("tf_keras.")
+    return not resnet_v1.resnet.__name__.startswith("tf_keras.")
 
 
 PATCHES: Mapping[str, Patch] = types.MappingProxyType(
@@ -294,7 +296,7 @@ PATCHES: Mapping[str, Patch] = types.MappingProxyType(
             _control_flow_has_moved,
         ),
         "resnet": Patch(
-            "builds ResNets from legacy Keras, as all other layers",
+            "builds ResNet-18 and -34 of legacy Keras layers, as all other networks",
             "keras 3.0",
             _build_resnet_from_legacy_keras,
             _resnet_is_of_keras_3,
