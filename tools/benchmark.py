@@ -31,6 +31,8 @@ BENCHMARKS = {
     "retinex": ("classical", "retinex"),
     "records": ("records", "conversion"),
     "darken": ("darken", "darken"),
+    "engine": ("engine", "engine"),
+    "mirnet": ("mirnet", "mirnet"),
 }
 
 
