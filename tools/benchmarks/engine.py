@@ -13,7 +13,7 @@ from typing import Any
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "tfllv" / "samples"
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-_STEPS, _ROUNDS, _WARM_UP = 20, 9, 2  # steps of a side before the other's turn, turns, turns that do not count
+_STEPS, _ROUNDS, _WARM_UP = 10, 9, 2  # steps of a side before the other's turn, turns, turns that do not count
 
 
 def engine() -> list[dict]:
