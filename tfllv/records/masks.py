@@ -108,6 +108,27 @@ def _check_polygon(polygon: Any, height: int, width: int) -> np.ndarray:
 
 
 def _from_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndarray:
+    runs = read_runs(segmentation, height, width)
+    values = np.arange(len(runs), dtype=np.uint8) & 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def read_runs(segmentation: Any, height: int, width: int) -> list[int]:
+    """Reads COCO's run lengths: pixels outside and inside in turn, down the columns.
+
+    Args:
+      segmentation: `{"counts": ..., "size": [H, W]}`, counts as a list or in COCO's compressed text.
+      height: of the picture.
+      width: of the picture.
+
+    Returns:
+      The lengths, none negative, which add up to the picture's pixels.
+
+    Raises:
+      ValueError: if it is no such mask, or does not fit the picture.
+    """
+    if not isinstance(segmentation, dict):
+        raise ValueError(f"expected run lengths, found {show_value(segmentation)}")
     declared, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(declared, list) or [whole_number(value) for value in declared] != [height, width]:
         raise ValueError(f"expected run lengths of size [{height}, {width}], found {show_value(declared)}")
@@ -119,8 +140,7 @@ def _from_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndar
         raise ValueError(f"expected run lengths, found {show_value(counts)}")
     if any(run < 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(f"expected run lengths that add up to {height * width}, found {show_value(counts)}")
-    values = np.arange(len(runs), dtype=np.uint8) & 1
-    return np.repeat(values, runs).reshape(width, height).T
+    return runs
 
 
 def _read_counts(text: str) -> list[int]:
