@@ -434,6 +434,14 @@ def test_16_bit_tiffs_that_no_decoder_reads_right_are_refused(channels, extra, p
         read_image(path)
 
 
+def test_bytes_read_as_the_file_does(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), smooth())
+    data = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(read_image(data).pixels, read_image(tmp_path / "a.png").pixels)
+    with pytest.raises(ValueError, match="^image: "):
+        read_image(data[:-30])
+
+
 def test_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png")

@@ -62,13 +62,13 @@ class Picture:
     header: Header
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_image(source: str | os.PathLike[str] | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Reads an image file: header first, then pixels, turned upright.
 
     Of an animation or a file of several pages the first picture is read; `header.several` says so.
 
     Args:
-      path: the file.
+      source: a path, or the file's bytes.
       max_pixels: the most pixels a picture may have.
 
     Returns:
@@ -78,15 +78,15 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
       ValueError: as `read_header`, or if the pixels are broken, cut short or of a kind that is not read.
       OSError: if the file cannot be read.
     """
-    path = pathlib.Path(path)
-    header = read_header(path, max_pixels=max_pixels)
-    data = path.read_bytes()
-    with _one_line(f"{path}: a {header.format} of {header.width}x{header.height} pixels in {len(data):,} bytes"):
+    header = read_header(source, max_pixels=max_pixels)
+    name = "image" if isinstance(source, bytes) else str(pathlib.Path(source))
+    data = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+    with _one_line(f"{name}: a {header.format} of {header.width}x{header.height} pixels in {len(data):,} bytes"):
         array, alpha = _decode_by_pillow(data, header) if _needs_pillow(header) else _decode_by_opencv(data, header)
     size = (array.shape[1], array.shape[0])
     if size != (header.upright_size if header.format == "TIFF" else (header.width, header.height)):
         raise ValueError(
-            f"{path}: pixels of {size[0]}x{size[1]} found; expected {header.width}x{header.height} as in its header."
+            f"{name}: pixels of {size[0]}x{size[1]} found; expected {header.width}x{header.height} as in its header."
         )
     if header.format != "TIFF":  # both decoders turn a TIFF upright by themselves
         array = _turn(array, header.orientation)
