@@ -13,14 +13,14 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "tfllv"
 LAYERS = [
     {"contracts", "config"},
     {"ops"},
-    {"losses", "metrics", "models", "records"},
+    {"losses", "metrics", "models", "diffusion", "records"},
     {"inputs", "objectives", "enhancers"},
     {"runner"},
-    {"train", "evaluate", "detection"},
+    {"train", "evaluate", "detection", "export"},
     {"commands"},
     {"cli"},
 ]
-SIBLINGS = {("losses", "metrics"), ("objectives", "inputs"), ("config", "contracts")}
+SIBLINGS = {("losses", "metrics"), ("models", "diffusion"), ("objectives", "inputs"), ("config", "contracts")}
 ORDER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 

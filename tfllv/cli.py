@@ -25,7 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "convert published PyTorch weights; executes nothing from the file",
         "tfllv.commands.import_weights",
     ),
+    "export": ("write a network for TF Serving or a phone, compared before it appears", "tfllv.commands.export"),
     "records": ("check TFRecords, and take the whole records out of damaged ones", "tfllv.commands.records"),
+    "serve": ("serve a page and an HTTP service within limits", "tfllv.commands.serve"),
     "list": ("list the methods and networks", "tfllv.commands.list"),
 }
 

@@ -1,0 +1,84 @@
+"""`tfllv export NAME -o DIR`: a network as a file that runs without this package, compared before it is published."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import pathlib
+from typing import Any
+
+from tfllv.commands import import_weights
+
+FORMATS = ("saved_model",)
+WEIGHTS = ".weights.h5"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("name", metavar="NAME", help="network, see `tfllv list`; or `encoder`")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=pathlib.Path, required=True, help="the model's folder; made where absent"
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--weights", metavar="FILE", help="a .weights.h5 file (default: those shipped)")
+    start.add_argument("--workdir", metavar="DIR", type=pathlib.Path, help="a run of `tfllv train`: its final weights")
+    parser.add_argument("--format", default="saved_model", choices=FORMATS, help="default: saved_model")
+    parser.add_argument("--precision", default="float32", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument(
+        "--max_pixels", metavar="N", type=int, help="the most pixels of an encoded picture (default: 50 million)"
+    )
+    parser.add_argument(
+        "--set", metavar="OPTION=VALUE", action="append", default=[], help="an option of the network; may be repeated"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Raises:
+      ValueError: if an argument is wrong, or what was written does not give what the network gives.
+      OSError: if a file cannot be read or written.
+    """
+    if args.name == "encoder":
+        from tfllv.export import encoder  # type: ignore[attr-defined]
+
+        return encoder.run(args)
+    options = import_weights.parse_options(args.set)
+    weights = args.weights
+    if args.workdir:
+        trained, weights = read_workdir(args.workdir, args.name)
+        options = {**trained, **options}
+    from tfllv.export import product, saved_model, signatures
+
+    what = product.load(args.name, weights=weights, precision=args.precision, **options)
+    limit = signatures.MAX_PIXELS if args.max_pixels is None else args.max_pixels
+    version, agreement = saved_model.export(what, args.output, max_pixels=limit)
+    print(f"{version}: {agreement}")
+    return 0
+
+
+def read_workdir(workdir: pathlib.Path, name: str) -> tuple[dict[str, Any], pathlib.Path]:
+    """Returns the network's options as a run was trained with, and its final weights.
+
+    Raises:
+      ValueError: if the run trained another network.
+      OSError: if the folder holds no finished run.
+    """
+    from tfllv import config as configs
+    from tfllv import models
+    from tfllv.train import paired
+
+    final, file = workdir / f"final{WEIGHTS}", workdir / "config.yaml"
+    for path in (file, final):
+        if not path.is_file():
+            raise FileNotFoundError(f"`--workdir` must be a finished run of `tfllv train`. Received: {path} is absent.")
+    config: Any = configs.load(file)
+    if config.model != name:
+        raise ValueError(f"`--workdir` must be a run of '{name}'. Received: {workdir}, a run of '{config.model}'.")
+    network = type(models.build(name))
+    taken = inspect.signature(network).parameters.keys() - {"seed", "dtype", "name"}
+    options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in taken}
+    # Curve networks are trained at scale 1 and run at the published scale; their weights are the same for both.
+    options.pop("scale_factor", None)
+    return {**options, **paired.parse_options(getattr(config, "options", ()))}, final

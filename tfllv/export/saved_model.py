@@ -1,0 +1,139 @@
+"""SavedModels in TF Serving's layout: `DIR/<version>/`, compared with their network before they get that name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfllv import contracts
+from tfllv.export import product, serving_files, signatures, verify
+from tfllv.inputs import image_files
+
+# Networks that work on the whole picture take their time; warm-up has the same types in any size.
+_WARM_UP_SIDE = 96
+
+
+def export(
+    what: product.Product, folder: str | os.PathLike[str], *, max_pixels: int = signatures.MAX_PIXELS
+) -> tuple[pathlib.Path, str]:
+    """Writes a network as the next version in `folder`.
+
+    Args:
+      what: the network.
+      folder: of the model; made where it is absent. TF Serving watches it.
+      max_pixels: the most pixels of an encoded picture; part of the graph.
+
+    Returns:
+      The folder of the new version, and how well it agrees, in words.
+
+    Raises:
+      verify.MismatchError: if the written file does not give what the network gives; nothing is left then.
+      OSError: if it cannot be written; nothing is left then.
+    """
+    root = pathlib.Path(folder)
+    module = signatures.Signatures(what.step, what.owner, max_pixels=max_pixels)
+    functions = module.signatures()
+    with writing(root) as temporary:
+        tf.saved_model.save(module, str(temporary), signatures=functions)
+        name = root.resolve().name
+        encoded = sorted(functions[signatures.BYTES].structured_outputs)
+        outputs = sorted(functions[signatures.FLOATS].structured_outputs)
+        serving_files.write_warm_up(temporary, name, [_small_picture(suffix) for suffix in (".jpg", ".png")])
+        facts: dict[str, Any] = {"name": what.name, "kind": what.kind, "precision": what.precision, "outputs": outputs}
+        serving_files.write_facts(temporary, facts | {"max_pixels": max_pixels} | what.facts)
+        agreement = check(what, temporary)
+        version = publish(temporary, root)
+    texts = serving_files.config_files(name)
+    texts["README.md"] = serving_files.readme(
+        name=name,
+        number=int(version.name),
+        precision=what.precision,
+        parameters=what.model.count_params(),
+        agreement=agreement,
+        outputs=outputs,
+        encoded=encoded,
+        max_pixels=max_pixels,
+    )
+    for file, text in texts.items():
+        image_files.write_bytes(root / file, text.encode())
+    return version, agreement
+
+
+@contextlib.contextmanager
+def writing(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a folder to write to inside `root`, under a name that TF Serving passes over, and removes what is left."""
+    made = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".tfllv-{secrets.token_hex(8)}.tmp"
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):  # not empty: it was published
+                root.rmdir()
+
+
+def publish(temporary: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
+    """Flushes a folder to disk and gives it the next free version number in `root`, in one step."""
+    for path in temporary.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        else:
+            contracts.fsync_folder(path)
+    contracts.fsync_folder(temporary)
+    while True:
+        taken = [int(path.name) for path in root.iterdir() if path.name.isdecimal()]
+        version = root / str(max(taken, default=0) + 1)
+        try:
+            temporary.rename(version)
+        except OSError:
+            if version.exists():  # another export took the number meanwhile
+                continue
+            raise
+        contracts.fsync_folder(root)
+        return version
+
+
+def check(what: product.Product, folder: pathlib.Path) -> str:
+    """Compares a SavedModel with its network, in a fresh process, on photographs; returns the agreement in words.
+
+    Raises:
+      verify.MismatchError: if it is not good enough.
+    """
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    verify.check_size(what.name, size, what.model.count_params(), what.precision)
+    crops = verify.crops()
+    bytes_in = [image_files.encode_image(".png", contracts.to_uint8(crop)) for crop in crops]
+    calls = [
+        {"signature": signatures.FLOATS, "inputs": [crop[None] for crop in crops]},
+        {"signature": signatures.BYTES, "inputs": [bytes_in]},
+    ]
+    floats, (strings,) = verify.run_fresh([{"kind": "saved_model", "path": folder, **call} for call in calls])
+    expected = [what.reference(crop) for crop in crops]
+    agreements = []
+    for key in expected[0]:
+        if key in floats[0]:
+            pairs = [(found[key][0], truth[key]) for found, truth in zip(floats, expected, strict=True)]
+            agreements.append(verify.compare_all(f"{what.name} `{key}`", pairs, what.precision))
+    pairs = [
+        (strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255), truth[contracts.IMAGE])
+        for index, truth in enumerate(expected)
+    ]
+    name = f"{what.name} `{signatures.IMAGE_BYTES}`"
+    agreements.append(verify.compare_all(name, pairs, what.precision, rounding=0.5001 / 255))
+    return ", ".join(agreements)
+
+
+def _small_picture(suffix: str) -> bytes:
+    pixels = image_files.read_image(verify.SAMPLES / "coffee.jpg").pixels
+    return image_files.encode_image(suffix, np.ascontiguousarray(pixels[:_WARM_UP_SIDE, :_WARM_UP_SIDE]))

@@ -1,0 +1,83 @@
+"""The signatures of an exported network: pictures as floats, and pictures as encoded bytes.
+
+`serving_default` takes `image`, float32 [B, H, W, 3] in [0, 1], any B, H and W, and gives `image` and the network's
+further outputs. `serving_bytes` takes `image_bytes`, strings [B], each a JPEG or PNG of its own size, checked by its
+header before it is decoded and turned upright by its Exif block; it gives `image_bytes`, PNG strings, and for a
+segmenter `labels_bytes`, grey PNG strings of class numbers. The suffix `_bytes` makes TF Serving's REST interface
+carry them in base64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfllv import contracts
+from tfllv.export import graph_header, graph_pixels
+
+FLOATS = "serving_default"
+BYTES = "serving_bytes"
+IMAGE_BYTES = "image_bytes"
+LABELS = "labels"
+LABELS_BYTES = "labels_bytes"
+# A signature allocates for whoever calls it: 50 megapixels take 0.6 GB as float32, and hold what most cameras make.
+MAX_PIXELS = 50_000_000
+
+Step = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+class Signatures(tf.Module):
+    """What is saved: the two signatures and the variables that they use.
+
+    Args:
+      step: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> dict with `image` of the same shape and type, and maybe
+        more; `labels`, where it is there, is an integer [B, H, W].
+      owner: what holds the step's variables and constants.
+      max_pixels: the most pixels of an encoded picture.
+
+    Raises:
+      ValueError: if `max_pixels` is not positive.
+    """
+
+    def __init__(self, step: Step, owner: Any, *, max_pixels: int = MAX_PIXELS):
+        super().__init__(name="signatures")
+        if max_pixels <= 0:
+            raise ValueError(f"`max_pixels` must be > 0. Received: max_pixels={max_pixels}.")
+        self._step, self._owner, self._max_pixels = step, owner, max_pixels
+        floats = tf.TensorSpec([None, None, None, 3], tf.float32, name=contracts.IMAGE)
+        encoded = tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)
+        self.floats = tf.function(self._floats, input_signature=[floats])
+        self.bytes = tf.function(self._bytes, input_signature=[encoded])
+
+    def signatures(self) -> dict[str, Any]:
+        """Name -> concrete function, for `tf.saved_model.save`."""
+        return {FLOATS: self.floats.get_concrete_function(), BYTES: self.bytes.get_concrete_function()}
+
+    def _floats(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._step(image)
+
+    def _bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        keys = (
+            [IMAGE_BYTES, LABELS_BYTES]
+            if LABELS in self.floats.get_concrete_function().structured_outputs
+            else [IMAGE_BYTES]
+        )
+        types = {key: tf.TensorSpec([], tf.string) for key in keys}
+        # One after the other: each may take all the memory that `max_pixels` allows.
+        return tf.map_fn(self._one, image_bytes, fn_output_signature=types, parallel_iterations=1)
+
+    def _one(self, data: tf.Tensor) -> dict[str, tf.Tensor]:
+        data, header = graph_header.read_header(data, self._max_pixels)
+
+        def run(dtype: tf.DType) -> dict[str, tf.Tensor]:
+            pixels, alpha = graph_pixels.decode(data, header, dtype)
+            outputs = self._step(pixels[None])
+            encoded = {IMAGE_BYTES: graph_pixels.encode(outputs[contracts.IMAGE][0], alpha)}
+            if LABELS in outputs:
+                labels = tf.cast(outputs[LABELS][0], tf.uint8)
+                encoded[LABELS_BYTES] = graph_pixels.encode(labels[..., None], labels[..., None][..., :0])
+            return encoded
+
+        return tf.cond(header.deep, lambda: run(tf.uint16), lambda: run(tf.uint8))

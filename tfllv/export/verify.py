@@ -1,0 +1,158 @@
+"""Compares an exported file with the network it was made from, before anyone sees it.
+
+A converter can report success and write a file without its weights. So every file is loaded by a fresh process that
+does not have this package, runs on real photographs, and must agree with the Keras model; else it is not published.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+
+from tfllv import contracts
+from tfllv.inputs import image_files
+
+SAMPLES = pathlib.Path(__file__).parent.parent / "samples"
+FLOAT_TOLERANCE = 1e-5
+DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0}
+_SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
+_TIMEOUT = 1800
+# (sample, top, left, height, width): odd sides, and one picture of each shape, so that no size is baked in.
+_CROPS = (("coffee", 120, 200, 75, 98), ("temple", 60, 80, 64, 64), ("cat", 90, 120, 41, 123))
+
+
+class MismatchError(ValueError):
+    """An exported file does not give what its network gives."""
+
+
+def crops() -> list[np.ndarray]:
+    """Pieces of the bundled photographs, [H, W, 3] float32 in [0, 1], of several sizes."""
+    found = []
+    for name, top, left, height, width in _CROPS:
+        pixels = image_files.read_image(SAMPLES / f"{name}.jpg").pixels
+        found.append(contracts.to_float(pixels[top : top + height, left : left + width]))
+    return found
+
+
+def run_fresh(calls: list[dict[str, Any]], *, timeout: float = _TIMEOUT) -> list[list[dict[str, np.ndarray]]]:
+    """Runs exported files in a process of their own, without this package.
+
+    Args:
+      calls: see `fresh_process`; `inputs` are arrays, or lists of encoded pictures.
+      timeout: seconds.
+
+    Returns:
+      For each call and input, the outputs by name; encoded pictures are decoded, as `NAME-INDEX`.
+
+    Raises:
+      MismatchError: if the process fails; the message holds its last line.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        folder = pathlib.Path(work)
+        written = []
+        for number, call in enumerate(calls):
+            inputs = [_write(folder / f"input-{number}-{index}", value) for index, value in enumerate(call["inputs"])]
+            written.append({**call, "path": str(pathlib.Path(call["path"]).resolve()), "inputs": inputs})
+        (folder / "calls.json").write_text(json.dumps(written))
+        command = [sys.executable, "-I", str(_SCRIPT), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=folder)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise MismatchError(f"the exported file does not run in a fresh process: {last[:400]}")
+        return [
+            [_read(folder / f"result-{number}-{index}.npz") for index in range(len(call["inputs"]))]
+            for number, call in enumerate(calls)
+        ]
+
+
+def _write(path: pathlib.Path, value: Any) -> Any:
+    if isinstance(value, list):
+        for index, data in enumerate(value):
+            path.with_name(f"{path.name}-{index}.bin").write_bytes(data)
+        return [str(path.with_name(f"{path.name}-{index}.bin")) for index in range(len(value))]
+    np.save(path.with_suffix(".npy"), value)
+    return str(path.with_suffix(".npy"))
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def compare_all(what: str, pairs: list[tuple[np.ndarray, np.ndarray]], precision: str, *, rounding: float = 0.0) -> str:
+    """Compares one output on several pictures with the network's own.
+
+    Args:
+      what: names it, for the message.
+      pairs: (the exported file's, the network's) of each picture.
+      precision: of the export; `float32` must agree within `FLOAT_TOLERANCE`, the others by `DECIBELS`, each picture
+        by itself. The peak is 1 or, for values outside [0, 1], the expected range. Class numbers must agree for 999
+        pixels of 1,000 in float32, for 99 of 100 else: two classes can be equally likely.
+      rounding: what is allowed beside, such as half a level of 255.
+
+    Returns:
+      The worst agreement, in words.
+
+    Raises:
+      MismatchError: if it is not good enough.
+    """
+    for found, expected in pairs:
+        if found.shape != expected.shape:
+            raise MismatchError(f"{what}: shape {found.shape} found; expected {expected.shape}.")
+        if not np.isfinite(found).all():
+            raise MismatchError(f"{what}: {int((~np.isfinite(found)).sum())} values are NaN or infinite.")
+    exact = precision == "float32"
+    if pairs[0][1].dtype.kind in "iu":
+        share = min(float(np.mean(found == expected)) for found, expected in pairs)
+        _demand(
+            share >= (0.999 if exact else 0.99), what, f"{share:.2%} of the classes equal", "99.9 % (float32), 99 %"
+        )
+        return f"{what} {share:.2%} equal"
+    if exact:
+        # Logits and the like are not in [0, 1]; float32 has 7 digits wherever the point is.
+        largest = max(float(np.abs(a - b).max()) / max(1.0, float(np.abs(b).max())) for a, b in pairs)
+        _demand(
+            largest <= FLOAT_TOLERANCE + rounding, what, f"off by {largest:.3g}", f"{FLOAT_TOLERANCE + rounding:.3g}"
+        )
+        return f"{what} within {largest:.1e}"
+    least = min(decibels(found, expected) for found, expected in pairs)
+    _demand(least >= DECIBELS[precision], what, f"PSNR {least:.1f} dB", f"{DECIBELS[precision]:g} dB or more")
+    return f"{what} {least:.1f} dB"
+
+
+def decibels(found: np.ndarray, expected: np.ndarray) -> float:
+    """PSNR in dB; the peak is 1 or, for values outside [0, 1], the expected range. 120 at most."""
+    peak = 1.0 if expected.min() >= 0 and expected.max() <= 1 else float(np.ptp(expected))
+    error = np.mean((found.astype(np.float64) - expected) ** 2)
+    return float(10 * np.log10(peak**2 / max(error, 1e-12 * peak**2)))
+
+
+def _demand(good: bool, what: str, found: str, expected: str) -> None:
+    if not good:
+        raise MismatchError(f"{what}: {found} found; expected {expected}. Nothing was published.")
+
+
+def check_size(what: str, size: int, parameters: int, precision: str) -> None:
+    """Checks that a file can hold the parameters: weights that were lost show here first.
+
+    Args:
+      what: names it, for the message.
+      size: bytes.
+      parameters: of the network.
+      precision: of the export.
+
+    Raises:
+      MismatchError: if it is too small for them, or far too large.
+    """
+    width = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[precision]
+    least, most = 0.9 * width * parameters, 3 * 4 * parameters + (16 << 20)
+    if not least <= size <= most:
+        raise MismatchError(
+            f"{what}: {size:,} bytes found; expected {least:,.0f} to {most:,.0f} for {parameters:,} parameters."
+        )
