@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 import struct
 import zipfile
@@ -105,6 +106,16 @@ class TorchWriter:
 @pytest.fixture
 def torch_writer() -> TorchWriter:
     return TorchWriter()
+
+
+@pytest.fixture(scope="session")
+def torchvision_state():
+    """The module `torchvision_state.py`."""
+    path = pathlib.Path(__file__).parent / "torchvision_state.py"
+    spec = importlib.util.spec_from_file_location("tests_models_torchvision_state", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

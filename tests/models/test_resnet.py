@@ -7,41 +7,6 @@ from tfllv.models import resnet
 BLOCKS = (3, 4, 6, 3)
 
 
-def torch_shapes():
-    """Names and shapes of torchvision's resnet50 state dict, less `fc` and `num_batches_tracked`."""
-    shapes = {}
-
-    def conv_and_norm(conv, norm, out, inside, kernel):
-        shapes[f"{conv}.weight"] = (out, inside, kernel, kernel)
-        shapes.update({f"{norm}.{part}": (out,) for part in ("weight", "bias", "running_mean", "running_var")})
-
-    conv_and_norm("conv1", "bn1", 64, 3, 7)
-    inside = 64
-    for stage, blocks in enumerate(BLOCKS, start=1):
-        width = 32 * 2**stage
-        for block in range(blocks):
-            prefix = f"layer{stage}.{block}"
-            conv_and_norm(f"{prefix}.conv1", f"{prefix}.bn1", width, inside, 1)
-            conv_and_norm(f"{prefix}.conv2", f"{prefix}.bn2", width, width, 3)
-            conv_and_norm(f"{prefix}.conv3", f"{prefix}.bn3", 4 * width, width, 1)
-            if block == 0:
-                conv_and_norm(f"{prefix}.downsample.0", f"{prefix}.downsample.1", 4 * width, inside, 1)
-            inside = 4 * width
-    return shapes
-
-
-def random_state(rng):
-    """Random tensors of that state dict, such that values keep their size through the layers."""
-    state = {}
-    for name, shape in torch_shapes().items():
-        if len(shape) == 4:
-            state[name] = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)
-        else:
-            spread = rng.uniform(-0.3, 0.3, shape).astype(np.float32)
-            state[name] = spread if name.endswith(("bias", "mean")) else spread + 1
-    return state
-
-
 def torch_forward(state, image):
     """ResNet-50 v1.5 in NumPy by PyTorch's rules: explicit padding, floor sizes, [C, H, W]."""
 
@@ -94,8 +59,8 @@ def test_parameters_are_those_of_torchvision(backbone):
     assert backbone.count_params() - trainable == 53_120
 
 
-def test_torch_names_cover_every_variable_with_the_shape_of_torchvision(backbone):
-    names, want = backbone.torch_names(), torch_shapes()
+def test_torch_names_cover_every_variable_with_the_shape_of_torchvision(backbone, torchvision_state):
+    names, want = backbone.torch_names(), torchvision_state.torch_shapes()
     assert set(names) == set(want)
     assert {id(variable) for variable in names.values()} == {id(variable) for variable in backbone.weights}
     for name, variable in names.items():
@@ -104,8 +69,8 @@ def test_torch_names_cover_every_variable_with_the_shape_of_torchvision(backbone
 
 
 @pytest.mark.parametrize("size", [(33, 45), (64, 50)])
-def test_features_equal_an_independent_v1_5_by_the_rules_of_pytorch(backbone, rng, size):
-    state = random_state(rng)
+def test_features_equal_an_independent_v1_5_by_the_rules_of_pytorch(backbone, torchvision_state, rng, size):
+    state = torchvision_state.random_state(rng)
     backbone.assign_torch(state | {"fc.weight": np.zeros((1000, 2048)), "bn1.num_batches_tracked": np.int64(7)})
     image = rng.uniform(size=(1, *size, 3)).astype(np.float32)
     want = torch_forward(state, image[0].transpose(2, 0, 1))
@@ -115,9 +80,21 @@ def test_features_equal_an_independent_v1_5_by_the_rules_of_pytorch(backbone, rn
         close(got[name][0], want[name].transpose(1, 2, 0))
 
 
-def test_a_state_dict_that_does_not_fit_changes_nothing_and_is_named(backbone, rng):
+@pytest.mark.parametrize("size", [(224, 224), (235, 317)])
+def test_features_equal_those_of_torchvision(backbone, torchvision_state, goldens, size):
+    state = torchvision_state.random_state(np.random.default_rng(torchvision_state.STATE_SEED))
+    backbone.assign_torch(state)
+    got = backbone(torchvision_state.picture(size), training=False)
+    with np.load(goldens / "resnet50_features.npz") as golden:
+        for name, features in got.items():
+            key = f"{size[0]}x{size[1]}/{name}"
+            assert features.shape == tuple(golden[f"{key}/shape"])
+            np.testing.assert_allclose(torchvision_state.kept(np.asarray(features)), golden[key], rtol=0, atol=1e-4)
+
+
+def test_a_state_dict_that_does_not_fit_changes_nothing_and_is_named(backbone, torchvision_state, rng):
     before = backbone.torch_names()["bn1.weight"].numpy()
-    state = random_state(rng)
+    state = torchvision_state.random_state(rng)
     state["layer3.6.conv1.weight"] = state.pop("layer1.0.conv1.weight")
     state["layer4.2.bn3.bias"] = np.zeros(512, np.float32)
     with pytest.raises(ValueError, match="`state` must be") as caught:

@@ -30,6 +30,19 @@ class ModelEntry:
 
 
 MODELS: dict[str, ModelEntry] = {
+    "diffusion_unet": ModelEntry(
+        "tfllv.models.diffusion_unet",
+        "DiffusionUNet",
+        "conditional ConvNeXt U-Net of a diffusion model (14,715,681 parameters)",
+        "Ho et al., NeurIPS 2020, arXiv:2006.11239; conditioned on the dark picture",
+    ),
+    "diffusion_unet_small": ModelEntry(
+        "tfllv.models.diffusion_unet",
+        "DiffusionUNetSmall",
+        "the same for a CPU, diffusing the distance to a guess of the tone (972,464 parameters)",
+        "after Ho et al., NeurIPS 2020, arXiv:2006.11239",
+        weights="diffusion_unet_small.weights.h5",
+    ),
     "mirnet": ModelEntry(
         "tfllv.models.mirnet",
         "MIRNet",
@@ -48,6 +61,12 @@ MODELS: dict[str, ModelEntry] = {
         "Pix2Pix",
         "U-Net generator of a conditional adversarial network (54,413,955 parameters)",
         "Isola et al., CVPR 2017, arXiv:1611.07004",
+    ),
+    "resnet_unet": ModelEntry(
+        "tfllv.models.resnet_unet",
+        "ResNetUNet",
+        "ResNet-50 U-Net for two tasks: brightens, and says what is in the picture (32,643,946 parameters)",
+        "Ronneberger et al., MICCAI 2015, arXiv:1505.04597; He et al., CVPR 2016, arXiv:1512.03385",
     ),
     "sgz": ModelEntry(
         "tfllv.models.sgz",

@@ -9,6 +9,7 @@ weights trained there give the same features at odd sizes as well. 23,508,032 tr
 from __future__ import annotations
 
 import itertools
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ NORMALIZATIONS: dict[str, tuple[list[float], list[float]]] = {
 
 _BLOCKS = (3, 4, 6, 3)
 # torch.nn.BatchNorm2d counts the new batch as 0.1; Keras names the other part.
-_MOMENTUM = 0.9
+MOMENTUM = 0.9
 _EPSILON = {"v1.5": 1e-5, "v1": 1.001e-5}
 
 
@@ -86,8 +87,10 @@ class ResNet50(keras.Model):
         which fits `v1` only. Torchvision's come in by `assign_torch`.
       normalization: None, `torchvision` (mean and deviation of ImageNet) or `keras` (255 x - mean).
       statistics: what every batch normalisation uses: `auto`, `moving` or `batch`; see `BatchNorm`.
+      synchronized: whether the batch's statistics are those of all replicas together, which costs time with one.
       frozen_stages: how many stages, from the input, are not trained, 0 to 5; see `freeze`.
       seed: seeds the random weights; None draws from Keras' global seed.
+      dtype: a Keras dtype policy, such as `mixed_bfloat16`; pictures are normalised in float32.
       name: name of the model.
       **options: further options of `keras.Model`, such as `trainable`.
 
@@ -103,8 +106,10 @@ class ResNet50(keras.Model):
         weights: str | None = None,
         normalization: str | None = None,
         statistics: str = "auto",
+        synchronized: bool = False,
         frozen_stages: int = 0,
         seed: int | None = None,
+        dtype: Any = None,
         name: str = "resnet50",
         **options: Any,
     ) -> None:
@@ -123,20 +128,23 @@ class ResNet50(keras.Model):
         x = image
         if normalization is not None:
             scale, offset = NORMALIZATIONS[normalization]
-            x = layers.Rescaling(scale, offset, name="normalization")(x)
-        features = _Builder(variant, statistics, seed).features(x)
+            x = layers.Rescaling(scale, offset, dtype="float32", name="normalization")(x)
+        norms = {"statistics": statistics, "synchronized": synchronized}
+        policy = None if dtype is None else keras.dtype_policies.get(dtype).name
+        features = _Builder(variant, norms, seed, policy).features(x)
         super().__init__(inputs=image, outputs=features, name=name, **options)
         self._options = {
             "variant": variant,
             "normalization": normalization,
-            "statistics": statistics,
+            **norms,
             "seed": seed,
+            "dtype": policy,
         }
         self.frozen_stages = 0
         if frozen_stages:
             self.freeze(frozen_stages)
         if weights == "imagenet":
-            copy_keras_weights(_keras_imagenet(), self)
+            copy_keras_weights(read_applications(), self)
 
     def freeze(self, stages: int) -> None:
         """Trains only what follows the first `stages` stages: 0 all, 1 not the stem, .. 5 nothing.
@@ -173,11 +181,12 @@ class ResNet50(keras.Model):
                 table[f"{prefix}.running_var"] = layer.moving_variance
         return table
 
-    def assign_torch(self, state: Mapping[str, Any]) -> None:
+    def assign_torch(self, state: Mapping[str, Any], *, source: str = "`state`") -> None:
         """Puts a torchvision ResNet-50 state dict in, with or without its classifier `fc`.
 
         Args:
           state: name -> array in PyTorch's layout.
+          source: what it is called in messages, such as its file.
 
         Raises:
           ValueError: if it does not fit; the message names every missing, unexpected and mis-shaped tensor, and nothing
@@ -193,10 +202,11 @@ class ResNet50(keras.Model):
             "missing": table.keys() - state.keys(),
             "unexpected": set(extra) - table.keys(),
             "of another shape": {name for name in arrays if arrays[name].shape != tuple(table[name].shape)},
+            "not finite": {name for name, array in arrays.items() if not np.isfinite(array).all()},
         }
         if any(faults.values()):
             found = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in faults.items() if names)
-            raise ValueError(f"`state` must be the state dict of a torchvision ResNet-50. Received: {found}.")
+            raise ValueError(f"{source} must be the state dict of a torchvision ResNet-50. Received: {found}.")
         for name, array in arrays.items():
             table[name].assign(array)
 
@@ -213,17 +223,18 @@ class ResNet50(keras.Model):
 class _Builder:
     """Lays the layers; it holds what they share."""
 
-    def __init__(self, variant: str, statistics: str, seed: int | None) -> None:
+    def __init__(self, variant: str, norms: Mapping[str, Any], seed: int | None, dtype: str | None) -> None:
         self.variant = variant
-        self.statistics = statistics
+        self.norms = norms
+        self.dtype = dtype
         self.seeds: Iterator[int | None] = itertools.repeat(None) if seed is None else itertools.count(seed)
 
     def features(self, x: Any) -> dict[str, Any]:
-        x = layers.Activation("relu", name="relu")(self.norm(self.conv(x, 64, 7, 2, "conv1"), "bn1"))
+        x = layers.Activation("relu", dtype=self.dtype, name="relu")(self.norm(self.conv(x, 64, 7, 2, "conv1"), "bn1"))
         maps = {"stem": x}
         # Zeros stand for PyTorch's minus infinity: nothing is below 0 after a ReLU.
-        x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)
-        x = layers.MaxPooling2D(3, strides=2, name="maxpool")(x)
+        x = layers.ZeroPadding2D(1, dtype=self.dtype, name="maxpool_pad")(x)
+        x = layers.MaxPooling2D(3, strides=2, dtype=self.dtype, name="maxpool")(x)
         for index, blocks in enumerate(_BLOCKS, start=1):
             for block in range(blocks):
                 stride = 2 if index > 1 and block == 0 else 1
@@ -237,17 +248,17 @@ class _Builder:
         if x.shape[-1] != 4 * width:
             shortcut = self.norm(self.conv(x, 4 * width, 1, stride, f"{name}_downsample_0"), f"{name}_downsample_1")
         x = self.norm(self.conv(x, width, 1, strides[0], f"{name}_conv1"), f"{name}_bn1")
-        x = layers.Activation("relu", name=f"{name}_relu1")(x)
+        x = layers.Activation("relu", dtype=self.dtype, name=f"{name}_relu1")(x)
         x = self.norm(self.conv(x, width, 3, strides[1], f"{name}_conv2"), f"{name}_bn2")
-        x = layers.Activation("relu", name=f"{name}_relu2")(x)
+        x = layers.Activation("relu", dtype=self.dtype, name=f"{name}_relu2")(x)
         x = self.norm(self.conv(x, 4 * width, 1, 1, f"{name}_conv3"), f"{name}_bn3")
-        x = layers.Add(name=f"{name}_add")([shortcut, x])
-        return layers.Activation("relu", name=f"{name}_out")(x)
+        x = layers.Add(dtype=self.dtype, name=f"{name}_add")([shortcut, x])
+        return layers.Activation("relu", dtype=self.dtype, name=f"{name}_out")(x)
 
     def conv(self, x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
         # `same` pads a strided convolution at the far side only, and by the input's parity: PyTorch does neither.
         if kernel > 1 and stride > 1:
-            x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+            x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=f"{name}_pad")(x)
         padding = "same" if stride == 1 else "valid"
         initializer = keras.initializers.VarianceScaling(
             2.0, mode="fan_out", distribution="untruncated_normal", seed=next(self.seeds)
@@ -260,12 +271,13 @@ class _Builder:
             use_bias=False,
             kernel_initializer=initializer,
             data_format="channels_last",
+            dtype=self.dtype,
             name=name,
         )(x)
 
     def norm(self, x: Any, name: str) -> Any:
         epsilon = _EPSILON[self.variant]
-        return BatchNorm(statistics=self.statistics, momentum=_MOMENTUM, epsilon=epsilon, name=name)(x)
+        return BatchNorm(momentum=MOMENTUM, epsilon=epsilon, dtype=self.dtype, name=name, **self.norms)(x)
 
 
 def copy_keras_weights(source: Any, target: ResNet50) -> None:
@@ -305,7 +317,18 @@ def _keras_names(conv: str) -> tuple[str, str]:
     return f"{prefix}_conv", f"{prefix}_bn"
 
 
-def _keras_imagenet() -> Any:
+def read_applications(path: str | None = None) -> Any:
+    """Returns `keras.applications.ResNet50` with its published weights.
+
+    Args:
+      path: a file of theirs, with or without the classifier; None: the ImageNet one, downloaded once.
+
+    Raises:
+      ValueError: naming the file, if it is not one of theirs.
+      OSError: if it is not there, or cannot be downloaded.
+    """
+    if path is not None:
+        return _read_applications_file(path)
     try:
         return keras.applications.ResNet50(include_top=False, weights="imagenet")
     # `get_file` raises a bare Exception where there is no network.
@@ -315,6 +338,20 @@ def _keras_imagenet() -> Any:
             f"`weights='imagenet'` needs the ResNet-50 file of Keras Applications, which could not be read: {reason} "
             "Copy it into the Keras cache (~/.keras/models), or pass weights=None."
         ) from error
+
+
+def _read_applications_file(path: str) -> Any:
+    import h5py
+
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"`weights` must be a file. Received: '{path}', which does not exist.")
+    try:
+        with h5py.File(path) as file:
+            classifier = "predictions" in file
+        return keras.applications.ResNet50(include_top=classifier, weights=path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: expected Keras Applications' weights of ResNet-50; found others: {reason}") from None
 
 
 def _choice(value: Any, name: str, choices: Any) -> Any:
