@@ -1,0 +1,195 @@
+"""The experiments' settings, a frozen dataclass each, and their table."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from tfllv.config.fields import Checked, setting
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Checked):
+    """What the training engine itself reads, whatever is trained.
+
+    Attributes:
+      experiment: a key of `EXPERIMENTS`: which of the classes here the file is, and what is trained on what.
+      model: a key of `tfllv.models.MODELS`.
+      lr: learning rate after warm-up.
+      weight_decay: strength of the pull to zero; see `decoupled_weight_decay`.
+      decoupled_weight_decay: False adds `weight_decay * weights` to the gradient (L2, as torch.optim.Adam does); True
+        shrinks the weights beside the gradient step (AdamW).
+      beta_1: decay of Adam's mean gradient.
+      grad_clip_norm: the gradient's global norm is scaled down to this; 0 does not clip.
+      schedule: `constant`, or `cosine` from lr to `lr_end` at the last step.
+      lr_end: where the cosine ends.
+      warmup_steps: lr rises linearly over this many steps.
+      ema_decay: decay of the moving average of the weights, 0 for none. Where it is on, snapshots, validation and the
+        final weights use the average.
+      num_epochs: passes over the data. A step belongs to epoch `step * train_batch_size // number of images`.
+      num_steps: stops after this many steps instead; 0 means by `num_epochs`.
+      train_batch_size: images a step, over all replicas.
+      val_batch_size: number of images that validation and the pictures in the tracker use.
+      accumulate_steps: a step's batch is run in this many parts, whose gradients are averaged: the same result as in
+        one part, with less memory.
+      num_workers: threads that read and decode.
+      cache_mb: decoded images are kept in memory up to this many megabytes (10**6 bytes).
+      image_size: side of the training images in pixels.
+      image_fit: `resize` squeezes the whole image to the square (Lanczos, as the reference does), `crop` cuts a random
+        square from it.
+      augment: random flips and quarter turns.
+      include: only these images; see `tfllv.inputs.files.select`.
+      exclude: all but these images; see `tfllv.inputs.files.select`.
+      display_iter: a progress line and scalars every so many steps.
+      snapshot_iter: a weights file `EpochN.weights.h5`, validation and pictures every so many epochs. N counts from 0
+        as in the reference, so 100 epochs end with Epoch99.
+      snapshots_folder: where those go, inside the working folder.
+      checkpoint_steps: a resumable checkpoint at least every so many steps, and at each epoch's end.
+      keep: number of checkpoints that are kept, beside the best.
+      patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
+      seed: of weights, data order and augmentation.
+      deterministic: only operations that give the same bits every time, which on a GPU is slower.
+      precision: type of the computation; the weights are float32 always.
+      jit_compile: compiles the step with XLA. Never for CPU: depthwise networks are 15 times slower with it.
+    """
+
+    experiment: str = "zero_reference"
+    model: str = "sgz"
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(1e-3, low=0)
+    decoupled_weight_decay: bool = False
+    beta_1: float = setting(0.9, low=0, high=0.9999)
+    grad_clip_norm: float = setting(0.1, low=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    lr_end: float = setting(0.0, low=0)
+    warmup_steps: int = setting(0, low=0)
+    ema_decay: float = setting(0.0, low=0, high=0.999999)
+    num_epochs: int = setting(100, low=1)
+    num_steps: int = setting(0, low=0)
+    train_batch_size: int = setting(6, low=1)
+    val_batch_size: int = setting(8, low=1)
+    accumulate_steps: int = setting(1, low=1)
+    num_workers: int = setting(4, low=1)
+    cache_mb: int = setting(2000, low=0)
+    image_size: int = setting(512, low=8)
+    image_fit: Literal["resize", "crop"] = "resize"
+    augment: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    display_iter: int = setting(10, low=1)
+    snapshot_iter: int = setting(10, low=1)
+    snapshots_folder: str = "weight/"
+    checkpoint_steps: int = setting(200, low=1)
+    keep: int = setting(2, low=1)
+    patience: int = setting(0, low=0)
+    seed: int = setting(0, low=0, high=2**31 - 1)
+    deterministic: bool = False
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    jit_compile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights(Checked):
+    """Weights of the zero-reference loss terms: smoothness, spatial consistency, colour, exposure, semantics."""
+
+    tv: float = setting(1600.0, low=0)
+    spa: float = setting(1.0, low=0)
+    col: float = setting(5.0, low=0)
+    exp: float = setting(10.0, low=0)
+    seg: float = setting(0.1, low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroReferenceConfig(TrainConfig):
+    """Curve networks trained on dark images alone: SGZ, Zero-DCE, Zero-DCE++. Names as in the SGZ reference.
+
+    Attributes:
+      lowlight_images_path: folder of dark images, searched recursively.
+      max_level: only images whose mean level is at most this, in [0, 1], are trained on; for folders that hold bright
+        frames too.
+      val_images_path: folder of validation images; empty takes `val_batch_size` of the training images.
+      load_pretrain: start from `pretrain_dir`.
+      pretrain_dir: a weights file, with or without `.weights.h5`.
+      num_of_SegClass: classes of the segmentation network of the semantic term.
+      scale_factor: the curve is estimated on an image this many times smaller.
+      conv_type: `dsc` depthwise separable convolutions, `tc` plain 3x3 ones. SGZ only.
+      patch_size: side of the averages of the spatial consistency term, in pixels.
+      neighbours: neighbours in that term, 8 as SGZ or 4 as Zero-DCE.
+      exp_level: the mean level that the exposure term asks for.
+      semantic: the semantic term. `faithful` does as the reference: a never-trained head on ImageNet features in
+        training mode, not normalised; `sane`: frozen batch norm and normalised input; `off` by default, because it
+        needs a download and its labels are the network's own guesses.
+      segmenter: its network's weights: `imagenet` (downloaded once), `random`, or a .pth, .pt or .weights.h5 file.
+      weights: of the loss terms.
+    """
+
+    lowlight_images_path: str = "data/train_data/"
+    max_level: float = setting(1.0, above=0, high=1)
+    val_images_path: str = ""
+    load_pretrain: bool = False
+    pretrain_dir: str = "weight/Epoch99"
+    num_of_SegClass: int = setting(21, low=2)  # noqa: N815 - the reference's name
+    scale_factor: int = setting(1, low=1)
+    conv_type: Literal["dsc", "tc"] = "dsc"
+    patch_size: int = setting(4, low=1)
+    neighbours: int = setting(8, low=4, high=8)
+    exp_level: float = setting(0.6, above=0, high=1)
+    semantic: Literal["off", "faithful", "sane"] = "off"
+    segmenter: str = "imagenet"
+    weights: LossWeights = dataclasses.field(default_factory=LossWeights)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedWeights(Checked):
+    """Weights of the supervised loss terms (`tfllv.losses.supervised`) and of a discriminator's; 0 trains none."""
+
+    charbonnier: float = setting(1.0, low=0)
+    l1: float = setting(0.0, low=0)
+    mse: float = setting(0.0, low=0)
+    log_mse: float = setting(0.0, low=0)
+    ssim: float = setting(0.0, low=0)
+    perceptual: float = setting(0.0, low=0)
+    adversarial: float = setting(0.0, low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedConfig(TrainConfig):
+    """Restoration networks trained on pairs of a dark and a bright picture: MIRNet and its small variant.
+
+    Attributes:
+      pairs: a csv with columns low and high (paths relative to it), or a folder with LOL's layout; with `darken`, a
+        folder of bright pictures.
+      splits: of a folder with LOL's layout, only these: train (our485), val, test (eval15); `val_splits` likewise.
+      val_pairs: the same for validation, on whole pictures; also looked for beside `pairs`; empty: the training pairs.
+      flip: mirrors half of the examples, left to right.
+      zoom: enlarges a random square of each picture, whose side is drawn evenly from [1 - zoom, 1] of it.
+      exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
+      mixup: mixes every example with another by a share drawn from Beta(mixup, mixup); 0 for none.
+      mixup_after: epochs without mixing at the start.
+      darken: makes the dark picture from the bright one by this recipe of `tfllv darken`, anew in each epoch.
+      options: of the network, as `n_feat=32`.
+      freeze: layers that are not trained, by name or pattern (`dau*`), at any depth.
+      start_from: weights to start from: a file, or another run's folder.
+      features: weights of the perceptual term's network; see `tfllv.models.vgg`.
+      weights: of the loss terms.
+    """
+
+    model: str = "mirnet_small"
+    pairs: str = "data/pairs_train.csv"
+    splits: tuple[str, ...] = ()
+    val_pairs: str = ""
+    val_splits: tuple[str, ...] = ()
+    flip: bool = True
+    zoom: float = setting(0.0, low=0, high=0.9)
+    exposure: float = setting(0.0, low=0)
+    mixup: float = setting(0.0, low=0)
+    mixup_after: int = setting(0, low=0)
+    darken: str = ""
+    options: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    start_from: str = ""
+    features: str = "imagenet"
+    weights: PairedWeights = dataclasses.field(default_factory=PairedWeights)
+
+
+EXPERIMENTS: dict[str, type[TrainConfig]] = {"zero_reference": ZeroReferenceConfig, "paired": PairedConfig}
