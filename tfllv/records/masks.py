@@ -62,6 +62,27 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
     return mask
 
 
+def to_runs(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """Converts a COCO segmentation to compressed run lengths; arguments and errors as `decode_region`.
+
+    Returns:
+      `{"size": [H, W], "counts": str}`, of the pixels that COCO's evaluation compares.
+    """
+    try:
+        from pycocotools import mask as coco_mask
+    except ImportError:
+        raise ImportError("masks need pycocotools: pip install 'tfllv[detection]'.") from None
+    if isinstance(segmentation, dict):
+        counts = read_runs(segmentation, height, width)
+        runs = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    elif isinstance(segmentation, list) and segmentation:
+        polygons = [_check_polygon(polygon, height, width).ravel().tolist() for polygon in segmentation]
+        runs = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    else:
+        raise ValueError(f"expected polygons or run lengths, found {show_value(segmentation)}")
+    return {"size": [height, width], "counts": runs["counts"].decode("ascii")}
+
+
 def _window(region: Region) -> tuple[slice, slice]:
     height, width = region.pixels.shape
     return slice(region.top, region.top + height), slice(region.left, region.left + width)
