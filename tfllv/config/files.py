@@ -11,7 +11,7 @@ import yaml
 
 from tfllv import contracts
 from tfllv.config.experiments import EXPERIMENTS, TrainConfig
-from tfllv.config.fields import check, convert, field_types, place_of_of
+from tfllv.config.fields import check, convert, field_types, place_of
 
 
 def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> TrainConfig:
