@@ -17,6 +17,7 @@ LAYERS = [
     {"inputs", "objectives", "enhancers"},
     {"runner"},
     {"train", "evaluate", "detection", "export"},
+    {"serve"},
     {"commands"},
     {"cli"},
 ]

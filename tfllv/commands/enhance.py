@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from tfllv.runner import files, plan
 
     tasks = plan.plan_tasks(args.paths, args.output, recursive=args.recursive, overwrite=args.overwrite)
-    _silence_decoders()
+    silence_decoders()
     # Everything a user can get wrong is found by now: TensorFlow, which takes seconds, is imported for work alone.
     enhancer = get_enhancer(method, options)
     summary = files.run_tasks(
@@ -173,7 +173,7 @@ def get_enhancer(method: str, options: dict[str, Any]) -> Any:
     return enhancer
 
 
-def _silence_decoders() -> None:
+def silence_decoders() -> None:
     """A bad file is named in one line of ours; what the decoders print about it beside that helps nobody."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     import cv2
