@@ -175,6 +175,73 @@ def double_tensors(layer: Any) -> Entries:
     }
 
 
+def diffusion_tensors(network: Any) -> Entries:
+    """Tensors of the conditional U-Net as its authors publish it.
+
+    Args:
+      network: a `diffusion_unet.DiffusionUNet` with the reference's parts: no first skip, no squares, no guess.
+
+    Returns:
+      PyTorch name -> target.
+    """
+    entries: Entries = {
+        "time_mlp.1.weight": Target(network.time1.kernel, DENSE),
+        "time_mlp.1.bias": Target(network.time1.bias, VECTOR),
+        "time_mlp.3.weight": Target(network.time2.kernel, DENSE),
+        "time_mlp.3.bias": Target(network.time2.bias, VECTOR),
+        "final_conv.1.weight": Target(network.out.kernel, CONVOLUTION),
+        "final_conv.1.bias": Target(network.out.bias, VECTOR),
+    }
+
+    def put(prefix: str, part: Entries) -> None:
+        entries.update({f"{prefix}.{name}": entry for name, entry in part.items()})
+
+    for kind, levels in (("downs", network.down), ("ups", network.up)):
+        for number, level in enumerate(levels):
+            put(f"{kind}.{number}.0", convnext_tensors(level.block1))
+            put(f"{kind}.{number}.1", convnext_tensors(level.block2))
+            put(f"{kind}.{number}.2.fn", attention_tensors(level.attention))
+            if level.resample is not None:
+                axes = CONVOLUTION if kind == "downs" else TRANSPOSED
+                put(f"{kind}.{number}.3", _both(level.resample, axes))
+    put("mid_block1", convnext_tensors(network.middle1))
+    put("mid_attn.fn", attention_tensors(network.middle_attention))
+    put("mid_block2", convnext_tensors(network.middle2))
+    put("final_conv.0", convnext_tensors(network.last))
+    return entries
+
+
+def convnext_tensors(block: Any) -> Entries:
+    """The same for `diffusion_unet.ConvNextBlock`."""
+    parts = {
+        "ds_conv": _both(block.spatial, DEPTHWISE),
+        "net.0": {"weight": Target(block.norm1.gamma, VECTOR), "bias": Target(block.norm1.beta, VECTOR)},
+        "net.1": _both(block.conv1, CONVOLUTION),
+        "net.3": {"weight": Target(block.norm2.gamma, VECTOR), "bias": Target(block.norm2.beta, VECTOR)},
+        "net.4": _both(block.conv2, CONVOLUTION),
+    }
+    if block.time is not None:
+        parts["mlp.1"] = _both(block.time, DENSE)
+    if block.skip is not None:
+        parts["res_conv"] = _both(block.skip, CONVOLUTION)
+    return {f"{prefix}.{name}": target for prefix, part in parts.items() for name, target in part.items()}
+
+
+def attention_tensors(attention: Any) -> Entries:
+    """The same for `diffusion_unet.LinearAttention`."""
+    return {
+        "fn.to_qkv.weight": Target(attention.project.kernel, CONVOLUTION),
+        "fn.to_out.weight": Target(attention.join.kernel, CONVOLUTION),
+        "fn.to_out.bias": Target(attention.join.bias, VECTOR),
+        "norm.weight": Target(attention.norm.gamma, VECTOR),
+        "norm.bias": Target(attention.norm.beta, VECTOR),
+    }
+
+
+def _both(layer: Any, axes: tuple[int, ...]) -> Entries:
+    return {"weight": Target(layer.kernel, axes), "bias": Target(layer.bias, VECTOR)}
+
+
 def _merge_shared(entries: Entries) -> Entries:
     """Makes every later name of a variable a copy of its first."""
     first: dict[int, str] = {}
@@ -187,6 +254,7 @@ def _merge_shared(entries: Entries) -> Entries:
 
 # Network -> the PyTorch tensors it needs. Every variable must be named once.
 TENSORS: dict[str, Callable[[Any], Entries]] = {
+    "diffusion_unet": diffusion_tensors,
     "mirnet": mirnet_tensors,
     "sgz": functools.partial(curve_tensors, inner="conv."),  # its plain convolution sits in a module of its own
     "zero_dce": curve_tensors,

@@ -1,0 +1,1 @@
+"""Diffusion in three separate parts: noise schedules, the denoiser (what an estimate means, the loss), samplers."""
