@@ -246,7 +246,7 @@ def test_validation_takes_pictures_of_different_sizes(toy, images, tmp_path):
 
     record = Record()
     trainer = toy.make_loop(tmp_path, images, tracker=record)
-    trainer.validation = Whole({"low": images[:3]}, size=toy.SIZE, fit="crop")
+    trainer.validator.source = Whole({"low": images[:3]}, size=toy.SIZE, fit="crop")
     trainer.config = trainer.config.replace(val_batch_size=3)
     values = trainer.validate()
     assert values["total"] > 0

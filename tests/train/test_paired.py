@@ -59,14 +59,14 @@ def test_training_lowers_the_loss_on_pairs_unseen(tmp_path, table):
     before = trainer.validate()["total"]
     after = trainer.run()
     assert after["total"] < 0.8 * before
-    assert len(trainer.validation) == 2
+    assert len(trainer.validator.source) == 2
 
 
 def test_validation_reports_the_psnr_of_whole_pictures(tmp_path, table):
     trainer = make_loop(make_config(table), tmp_path / "run")
     expected = []
     for index in range(2):
-        low, high = (trainer.validation.read_centre(key, index) for key in ("low", "high"))
+        low, high = (trainer.validator.source.read_centre(key, index) for key in ("low", "high"))
         image = trainer.learner.net((low / np.float32(255))[None])["image"][0].numpy()
         expected.append(fidelity.psnr(np.clip(image, 0, 1), high, quantize=True))
     assert trainer.validate()["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)

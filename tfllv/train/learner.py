@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from tfllv import contracts
+
 Terms = dict[str, Any]
 Objective = Callable[..., tuple[Terms, dict[str, Any]]]
 
@@ -44,6 +46,16 @@ class Learner(keras.Model):
         """Returns what the objective measures beside its terms, such as `psnr`; nothing where it measures nothing."""
         measure: Any = getattr(self.objective, "measures", None)
         return {name: float(value) for name, value in measure(batch, outputs).items()} if measure else {}
+
+    def pictures(self, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what to show of a batch: name -> [B, H, W', 3] in [0, 1].
+
+        The objective's own `pictures(batch, outputs)`, where it has one; else input and result side by side.
+        """
+        draw: Any = getattr(self.objective, "pictures", None)
+        if draw:
+            return draw(batch, outputs)
+        return {"before_after": keras.ops.concatenate([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)}
 
     def call(self, batch: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Runs network and objective; the sum of the terms is added as the model's loss, for `fit`."""

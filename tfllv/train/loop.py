@@ -26,10 +26,10 @@ from tfllv.train import checkpoints, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam, Schedule
-from tfllv.train.step import EXTRAS, EvaluateStep, TrainStep, reproducible_sums
+from tfllv.train.step import EXTRAS, TrainStep, reproducible_sums
+from tfllv.train.validation import Validator
 
 WEIGHTS = ".weights.h5"
-_MOST_PICTURES = 8  # in the tracker, a validation
 
 
 class NotFiniteError(ArithmeticError):
@@ -46,6 +46,7 @@ class Loop:
     Attributes:
       step: number of steps done.
       stop_step: where the run ends.
+      validator: what `validate` runs.
     """
 
     def __init__(
@@ -74,7 +75,6 @@ class Loop:
         self.workdir = workdir
         self.strategy = strategy or tf.distribute.get_strategy()
         self.tracker = tracker or trackers.NoTracker()
-        self.validation = validation or source
         self.chief = strategies.is_chief(self.strategy)
         self.checkpoints = checkpoints.Checkpoints(workdir / "checkpoints", keep=config.keep)
         self.step = 0
@@ -102,7 +102,7 @@ class Loop:
             accumulate_steps=config.accumulate_steps,
             jit_compile=config.jit_compile,
         )
-        self._evaluate_step = EvaluateStep(learner)
+        self.validator = Validator(learner, validation or source, count=config.val_batch_size, tracker=self.tracker)
         self._stop_signal = 0
         self._validated: tuple[int, dict[str, float]] = (-1, {})
         self._waited = 0  # validations since the best one
@@ -260,32 +260,11 @@ class Loop:
     # Validation.
 
     def validate(self) -> dict[str, float]:
-        """Returns the mean loss terms, and what the objective measures beside them, over the validation images.
-
-        Records them, and the first pictures of one size.
-        """
+        """Returns and records the means over the validation images; see `validation.Validator`."""
         if not self.chief:
             return {"total": float("inf")}
-        count = min(self.config.val_batch_size, len(self.validation))
-        rows: list[np.ndarray] = []
-        pictures: list[np.ndarray] = []
-        measured: list[dict[str, float]] = []
         with self.averaged():
-            for index in np.linspace(0, len(self.validation) - 1, count).round().astype(int).tolist():
-                example = {key: self.validation.read_centre(key, index) for key in self.validation.keys}
-                batch = {key: tf.constant(contracts.to_float(value)[None]) for key, value in example.items()}
-                terms, outputs = self._evaluate_step(batch)
-                rows.append(terms.numpy())
-                measured.append(self.learner.measures(batch, outputs))
-                if len(pictures) < _MOST_PICTURES:
-                    pictures.append(tf.concat([batch[contracts.LOW], outputs[contracts.IMAGE]], 2)[0].numpy())
-        means: np.ndarray = np.stack(rows).mean(0, dtype=np.float64)
-        values = {"total": float(means.sum()), **dict(zip(self._evaluate_step.names, means.tolist(), strict=True))}
-        values |= {name: float(np.mean([row[name] for row in measured])) for name in measured[0]}
-        self.tracker.scalars(self.step, {f"validation/{name}": value for name, value in values.items()})
-        self.tracker.pictures(
-            self.step, "validation/before_after", np.stack([p for p in pictures if p.shape == pictures[0].shape])
-        )
+            values = self.validator.run(self.step)
         self._log({"step": self.step, "validation": values})
         self._validated = (self.step, values)
         return values
