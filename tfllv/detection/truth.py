@@ -103,7 +103,12 @@ class Truth:
 
 
 def from_coco(
-    path: str | os.PathLike[str], report: Report, *, image_dir: str | None = None, masks_too: bool = False
+    path: str | os.PathLike[str],
+    report: Report,
+    *,
+    image_dir: str | None = None,
+    labels: Mapping[int, str] | None = None,
+    masks_too: bool = False,
 ) -> Truth:
     """Reads COCO's instance annotations; boxes and areas stay as they are in the file.
 
@@ -111,20 +116,22 @@ def from_coco(
       path: `instances_*.json`.
       report: problems are added to it; such an object or picture is skipped.
       image_dir: the pictures' folder; without it there are annotations only.
+      labels: class id -> name; other classes of the file are left out. None: the file's own classes and ids.
       masks_too: read the segmentations.
 
     Raises:
       ValueError: naming file and line, if it is not such a file.
       OSError: if it cannot be read.
     """
-    items, labels = coco.read_coco(path, image_dir or "", report, masks=masks_too)
+    chosen = None if labels is None else {name: number for number, name in labels.items()}
+    items, numbers = coco.read_coco(path, image_dir or "", report, labels=chosen, masks=masks_too)
     found = []
     for item in items:
         assert item.size is not None
         width, height = item.size
         image = _image(item.filename, width, height, item.things, report, masks_too=masks_too)
         found.append(dataclasses.replace(image, read=_reader(str(item.image)) if image_dir else None))
-    return Truth({number: name for name, number in labels.items()}, tuple(found))
+    return Truth({number: name for name, number in numbers.items()}, tuple(found))
 
 
 def from_exdark(
