@@ -38,6 +38,13 @@ def add_box_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_switch(text: str) -> bool:
+    """Reads the value of a switch that is given one, as in `--include_masks=true`: a `type` of argparse."""
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"expected true or false, found '{text}'")
+    return text.lower() in ("true", "1")
+
+
 def run_options(args: argparse.Namespace) -> RunOptions:
     """Returns the options of `add_run_arguments`."""
     return RunOptions(
