@@ -6,7 +6,10 @@ is a word where a word is wanted, and 'False' is False. An unknown key or a bad 
 
 from tfllv.config.experiments import (
     EXPERIMENTS,
+    DiffusionConfig,
     LossWeights,
+    MultitaskConfig,
+    MultitaskWeights,
     PairedConfig,
     PairedWeights,
     TrainConfig,
@@ -16,7 +19,10 @@ from tfllv.config.files import from_yaml, load
 
 __all__ = [
     "EXPERIMENTS",
+    "DiffusionConfig",
     "LossWeights",
+    "MultitaskConfig",
+    "MultitaskWeights",
     "PairedConfig",
     "PairedWeights",
     "TrainConfig",

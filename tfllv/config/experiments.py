@@ -21,8 +21,11 @@ class TrainConfig(Checked):
         shrinks the weights beside the gradient step (AdamW).
       beta_1: decay of Adam's mean gradient.
       grad_clip_norm: the gradient's global norm is scaled down to this; 0 does not clip.
-      schedule: `constant`, or `cosine` from lr to `lr_end` at the last step.
+      schedule: `constant`, `cosine` from lr to `lr_end` at the last step, or `step`, which multiplies lr by `lr_gamma`
+        every `lr_step_size` epochs.
       lr_end: where the cosine ends.
+      lr_step_size: epochs.
+      lr_gamma: a factor.
       warmup_steps: lr rises linearly over this many steps.
       ema_decay: decay of the moving average of the weights, 0 for none. Where it is on, snapshots, validation and the
         final weights use the average.
@@ -44,6 +47,8 @@ class TrainConfig(Checked):
       snapshot_iter: a weights file `EpochN.weights.h5`, validation and pictures every so many epochs. N counts from 0
         as in the reference, so 100 epochs end with Epoch99.
       snapshots_folder: where those go, inside the working folder.
+      sample_every: a grid of pictures (dark, result, truth) as `samples/EpochN.png` and in the tracker, every so many
+        epochs; 0 for none.
       checkpoint_steps: a resumable checkpoint at least every so many steps, and at each epoch's end.
       keep: number of checkpoints that are kept, beside the best.
       patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
@@ -51,6 +56,8 @@ class TrainConfig(Checked):
       deterministic: only operations that give the same bits every time, which on a GPU is slower.
       precision: type of the computation; the weights are float32 always.
       jit_compile: compiles the step with XLA. Never for CPU: depthwise networks are 15 times slower with it.
+      term_gradients: with each progress line, the gradient's norm of every loss term alone, which costs a backward pass
+        a term then.
     """
 
     experiment: str = "zero_reference"
@@ -60,8 +67,10 @@ class TrainConfig(Checked):
     decoupled_weight_decay: bool = False
     beta_1: float = setting(0.9, low=0, high=0.9999)
     grad_clip_norm: float = setting(0.1, low=0)
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
     lr_end: float = setting(0.0, low=0)
+    lr_step_size: int = setting(50, low=1)
+    lr_gamma: float = setting(0.9, above=0, high=1)
     warmup_steps: int = setting(0, low=0)
     ema_decay: float = setting(0.0, low=0, high=0.999999)
     num_epochs: int = setting(100, low=1)
@@ -79,6 +88,7 @@ class TrainConfig(Checked):
     display_iter: int = setting(10, low=1)
     snapshot_iter: int = setting(10, low=1)
     snapshots_folder: str = "weight/"
+    sample_every: int = setting(0, low=0)
     checkpoint_steps: int = setting(200, low=1)
     keep: int = setting(2, low=1)
     patience: int = setting(0, low=0)
@@ -86,6 +96,7 @@ class TrainConfig(Checked):
     deterministic: bool = False
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     jit_compile: bool = False
+    term_gradients: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,4 +203,135 @@ class PairedConfig(TrainConfig):
     weights: PairedWeights = dataclasses.field(default_factory=PairedWeights)
 
 
-EXPERIMENTS: dict[str, type[TrainConfig]] = {"zero_reference": ZeroReferenceConfig, "paired": PairedConfig}
+@dataclasses.dataclass(frozen=True)
+class MultitaskWeights(Checked):
+    """Weights of the picture's loss terms (as `PairedWeights`) and of the classes' cross-entropy; 0 trains none."""
+
+    charbonnier: float = setting(1.0, low=0)
+    l1: float = setting(0.0, low=0)
+    mse: float = setting(0.0, low=0)
+    log_mse: float = setting(0.0, low=0)
+    ssim: float = setting(0.0, low=0)
+    perceptual: float = setting(0.0, low=0)
+    segmentation: float = setting(1.0, above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultitaskConfig(TrainConfig):
+    """A network of two tasks, `resnet_unet`: brightens a dark picture and says every pixel's class.
+
+    Attributes:
+      images: a folder of bright pictures, or of TFRecords with semantic masks (tools/create_coco_tf_record.py).
+      masks: a folder of maps of class ids, PNG, by the pictures' names, also looked for beside `images`; empty with
+        TFRecords.
+      dark: a folder of dark pictures by the same names, likewise; empty: they are made by `darken`, unless the
+        TFRecords have them.
+      val_images: the same for validation; also looked for beside `images`; empty: the training pictures.
+      val_masks: likewise.
+      val_dark: likewise.
+      image_ids: a text file, an id a line: only these pictures, by file name without ending (TFRecords: by source id);
+        numbers match with and without leading zeros.
+      darken: a recipe of `tfllv darken`, drawn anew in each epoch.
+      num_classes: ids are 0 to num_classes - 1.
+      void: further ids that mean "no class"; 255 always does.
+      flip: mirrors half of the examples, left to right.
+      tasks: both, or one alone, for comparison.
+      shared_blocks: of the decoder, 0 to 5.
+      width: channels of the decoder's finest block.
+      encoder: its weights: none, imagenet, or a .pt, .pth, .weights.h5 or .h5 file.
+      frozen_stages: stages of the encoder that are not trained, from the input, 0 to 5.
+      balance: how rare classes are weighted up; see `tfllv.losses.segmentation.balance`.
+      weighting: of the tasks: by `weights`, or learned on top of them.
+      start_from: weights to start from: a file, or another run's folder.
+      features: as `PairedConfig`.
+      weights: of the loss terms.
+    """
+
+    model: str = "resnet_unet"
+    images: str = "data/images"
+    masks: str = ""
+    dark: str = ""
+    val_images: str = ""
+    val_masks: str = ""
+    val_dark: str = ""
+    image_ids: str = ""
+    darken: str = "statistical"
+    num_classes: int = setting(91, low=1, high=255)
+    void: tuple[str, ...] = ()
+    flip: bool = True
+    tasks: Literal["both", "enhancement", "segmentation"] = "both"
+    shared_blocks: int = setting(3, low=0, high=5)
+    width: int = setting(16, low=1)
+    encoder: str = "none"
+    frozen_stages: int = setting(0, low=0, high=5)
+    balance: Literal["none", "median", "log"] = "log"
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    start_from: str = ""
+    features: str = "imagenet"
+    weights: MultitaskWeights = dataclasses.field(default_factory=MultitaskWeights)
+    term_gradients: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig(TrainConfig):
+    """Conditional diffusion models trained on pairs. Options of the published code have its names; see `ALIASES`.
+
+    Attributes:
+      pairs: a csv with columns low and high (paths relative to it), or a folder with LOL's layout; or empty.
+      input_image_dir: instead of `pairs`, the folder of bright pictures.
+      conditional_image_dir: and the folder of dark ones; names pair them, and what has no bright one is left out.
+      annotation: a JSON file that lists the pictures to take under `filename`, or COCO's; empty: all.
+      val_pairs: as `pairs`, for validation; also looked for beside `pairs`; empty: the training pairs.
+      crop_from: side of the random square that is shrunk to `image_size`, drawn from here; 0: `image_size`.
+      crop_to: to here, log-evenly; 0: `crop_from`.
+      flip: mirrors half of the examples, left to right.
+      exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
+      options: of the network, as `n_feat=16` or `prediction=v`.
+      start_from: weights to start from: a file, or another run's folder.
+      weighting: of the times in the loss: `uniform`, or `min_snr`, which bounds the weight of the easy ones.
+      min_snr_gamma: that bound.
+    """
+
+    model: str = "diffusion_unet"
+    lr: float = setting(1e-4, above=0)
+    weight_decay: float = setting(0.0, low=0)
+    grad_clip_norm: float = setting(1.0, low=0)
+    schedule: Literal["constant", "cosine", "step"] = "step"
+    ema_decay: float = setting(0.9999, low=0, high=0.999999)
+    num_epochs: int = setting(10_000, low=1)
+    train_batch_size: int = setting(64, low=1)
+    image_size: int = setting(128, low=8)
+    sample_every: int = setting(50, low=0)
+    pairs: str = ""
+    input_image_dir: str = ""
+    conditional_image_dir: str = ""
+    annotation: str = ""
+    val_pairs: str = ""
+    crop_from: int = setting(0, low=0)
+    crop_to: int = setting(0, low=0)
+    flip: bool = False
+    exposure: float = setting(0.0, low=0)
+    options: tuple[str, ...] = ()
+    start_from: str = ""
+    weighting: Literal["uniform", "min_snr"] = "uniform"
+    min_snr_gamma: float = setting(5.0, above=0)
+
+
+EXPERIMENTS: dict[str, type[TrainConfig]] = {
+    "zero_reference": ZeroReferenceConfig,
+    "paired": PairedConfig,
+    "multitask": MultitaskConfig,
+    "diffusion": DiffusionConfig,
+}
+
+# Other names that files and overrides may use for a field: those of the published code.
+ALIASES: dict[type, dict[str, str]] = {
+    DiffusionConfig: {
+        "batch_size": "train_batch_size",
+        "checkpoint_dir": "snapshots_folder",
+        "checkpoint_epoch": "snapshot_iter",
+        "epoch": "num_epochs",
+        "learning_rate": "lr",
+        "weight_path": "start_from",
+    }
+}

@@ -7,7 +7,8 @@ map is cut and turned with its picture.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -29,6 +30,8 @@ class SegmentationSource(pipeline.ImageSource):
       size: side of the training images in pixels.
       fit: as `ImageSource`; maps are resized to the nearest pixel, so no class is invented.
       cache_mb: as `ImageSource`.
+      picture: the pictures' key.
+      beside: further pictures of the same scenes and sizes by key, such as dark ones.
 
     Raises:
       ValueError: naming the file: at once if a picture and its map differ in size, when it is read if a map has other
@@ -45,16 +48,15 @@ class SegmentationSource(pipeline.ImageSource):
         size: int,
         fit: str = "resize",
         cache_mb: int = 2000,
+        picture: str = contracts.LOW,
+        beside: Mapping[str, Sequence[pathlib.Path]] = types.MappingProxyType({}),
     ):
-        super().__init__({contracts.LOW: images, contracts.MASK: masks}, size=size, fit=fit, cache_mb=cache_mb)
+        columns = {picture: images, **beside, contracts.MASK: masks}
+        super().__init__(columns, size=size, fit=fit, cache_mb=cache_mb)
+        self.num_classes = num_classes
         self._ids = _lookup(num_classes, void)
-        for image, mask in zip(images, masks, strict=True):
-            header, map_header = image_header.read_header(image), image_header.read_header(mask)
-            if (header.width, header.height) != (map_header.width, map_header.height):
-                raise ValueError(
-                    f"`masks` must have their pictures' sizes. Received: {mask} of {map_header.width}x"
-                    f"{map_header.height} for {image} of {header.width}x{header.height}."
-                )
+        for image, *others in zip(*columns.values(), strict=True):
+            _check_sizes(image, others)
 
     def _open(self, key: str, path: pathlib.Path) -> np.ndarray:
         if key != contracts.MASK:
@@ -182,6 +184,19 @@ def _lookup(num_classes: int, void: Sequence[int]) -> np.ndarray:
     ids[:num_classes] = np.arange(num_classes)
     ids[[*void, contracts.IGNORE_LABEL]] = contracts.IGNORE_LABEL
     return ids
+
+
+def _check_sizes(image: pathlib.Path, others: Sequence[pathlib.Path]) -> None:
+    """Raises ValueError unless a picture's map, the last, and what stands beside it have its size."""
+    width, height = image_header.read_header(image).upright_size
+    for other in others:
+        found = image_header.read_header(other).upright_size
+        if found != (width, height):
+            name = "masks" if other is others[-1] else "dark"
+            raise ValueError(
+                f"`{name}` must have their pictures' sizes. Received: {other} of {found[0]}x{found[1]} for {image} of "
+                f"{width}x{height}."
+            )
 
 
 def _fit_map(mask: np.ndarray, size: int, *, mode: str) -> np.ndarray:

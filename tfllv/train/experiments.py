@@ -10,7 +10,7 @@ from typing import Any
 from tfllv import contracts, models
 from tfllv.config import TrainConfig, ZeroReferenceConfig
 from tfllv.inputs import files, pipeline
-from tfllv.train import paired
+from tfllv.train import diffusion, multitask, paired
 from tfllv.train.learner import Learner
 
 
@@ -92,6 +92,20 @@ EXPERIMENTS: dict[str, Experiment] = {
         learner=paired.learner,
         source=paired.source,
         validation=paired.validation,
+        data_field="pairs",
+        start=lambda config: config.start_from,
+    ),
+    "multitask": Experiment(
+        learner=multitask.learner,
+        source=multitask.source,
+        validation=multitask.validation,
+        data_field="images",
+        start=lambda config: config.start_from,
+    ),
+    "diffusion": Experiment(
+        learner=diffusion.learner,
+        source=diffusion.source,
+        validation=diffusion.validation,
         data_field="pairs",
         start=lambda config: config.start_from,
     ),

@@ -47,6 +47,11 @@ class Learner(keras.Model):
         measure: Any = getattr(self.objective, "measures", None)
         return {name: float(value) for name, value in measure(batch, outputs).items()} if measure else {}
 
+    def classes(self, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> tuple[Any, Any, int] | None:
+        """Returns true and predicted classes, [B, H, W] each, and their number, where the objective has them."""
+        classes: Any = getattr(self.objective, "classes", None)
+        return classes(batch, outputs) if classes else None
+
     def pictures(self, batch: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what to show of a batch: name -> [B, H, W', 3] in [0, 1].
 

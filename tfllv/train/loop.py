@@ -83,7 +83,16 @@ class Loop:
             len(source), num_epochs=config.num_epochs, batch_size=config.train_batch_size
         )
         self._trained = [variable.value for variable in learner.trained]
-        schedule = Schedule(config.lr, config.schedule, self.stop_step, config.warmup_steps, config.lr_end)
+        schedule = Schedule(
+            config.lr,
+            config.schedule,
+            self.stop_step,
+            config.warmup_steps,
+            config.lr_end,
+            gamma=config.lr_gamma,
+            batch_images=config.train_batch_size,
+            step_images=config.lr_step_size * len(source),
+        )
         with self.strategy.scope():
             self.optimizer = Adam(
                 self._trained,
@@ -144,14 +153,16 @@ class Loop:
         since, start = time.perf_counter(), self.step
         while self.step < self.stop_step:
             try:
-                pending.append(self._train_step(next(batches)))
+                detailed = self.config.term_gradients and self._shows(self.step + 1)
+                options = {"term_norms": True} if detailed else {}
+                pending.append(self._train_step(next(batches), **options))
             except tf.errors.OpError:
                 if self.source.failure is not None:
                     raise ValueError(str(self.source.failure)) from None
                 raise
             self.step += 1
             ended = self._epoch(self.step) > self._epoch(self.step - 1) or self.step == self.stop_step
-            shows = self.step % self.config.display_iter == 0 or self.step == self.stop_step
+            shows = self._shows(self.step)
             saves = ended or self.step % self.config.checkpoint_steps == 0
             if not (shows or saves or self._stop_signal):
                 continue
@@ -164,6 +175,9 @@ class Loop:
                 self._save(ended)
             if self._stop_signal:
                 raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
+
+    def _shows(self, step: int) -> bool:
+        return step % self.config.display_iter == 0 or step == self.stop_step
 
     def _epoch(self, step: int) -> int:
         return step * self.config.train_batch_size // len(self.source)
@@ -207,6 +221,8 @@ class Loop:
             files = ", ".join(self.source.names[index] for index in indices)
             raise NotFiniteError(f"stopped: {what} at step {step}, batch: {files}. A lower `lr` or `exclude` may help.")
         values = dict(zip(names, rows.mean(0).tolist(), strict=True))
+        if self.config.term_gradients:
+            values |= {f"gradient/{name}": norm for name, norm in self._train_step.term_norms().items()}
         return {"total": sum(values[name] for name in self._train_step.names), **values}
 
     def _report(self, values: dict[str, float], speed: float) -> None:
@@ -241,6 +257,10 @@ class Loop:
             if self.chief:
                 folder = self.workdir / self.config.snapshots_folder
                 self.save_weights(folder / f"Epoch{max(0, epoch)}{WEIGHTS}")
+        every, last = self.config.sample_every, self.step == self.stop_step
+        if self.chief and every and epoch_ended and (last or self._epoch(self.step) % every == 0):
+            with self.averaged():
+                self.validator.draw(self.step, self.workdir / "samples" / f"Epoch{max(0, epoch)}.png")
         if self.chief:
             self.checkpoints.save(self.step, self._arrays(), self._meta(), best=best)
         if self._patience_ended():

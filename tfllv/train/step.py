@@ -54,6 +54,7 @@ class TrainStep:
         jit_compile: bool = False,
     ):
         self.names: list[str] = []
+        self._norms = tf.zeros([0])
         self._learner, self._optimizer, self._strategy = learner, optimizer, strategy
         self._parts = accumulate_steps
         self._replicas = strategy.num_replicas_in_sync
@@ -63,40 +64,68 @@ class TrainStep:
         ]
         self._graph = tf.function(self._distributed, autograph=False)
 
-    def __call__(self, batch: Any) -> tf.Tensor:
-        """Takes the step; the row is computed when its values are read."""
-        return self._graph(batch)
+    def __call__(self, batch: Any, *, term_norms: bool = False) -> tf.Tensor:
+        """Takes the step; the row is computed when its values are read.
 
-    def _distributed(self, batch: Any) -> tf.Tensor:
-        step = tf.function(self._replica, autograph=False, jit_compile=True) if self._jit else self._replica
-        return self._strategy.experimental_local_results(self._strategy.run(step, args=(batch,)))[0]
+        Args:
+          batch: a distributed batch.
+          term_norms: also computes what `term_norms` returns, by a backward pass for each term; the update is the same.
+        """
+        row, norms = self._graph(batch, term_norms)
+        if term_norms:
+            self._norms = norms
+        return row
 
-    def _replica(self, batch: Batch) -> tf.Tensor:
-        """The step on one replica; the row is the same on all."""
-        terms, gradients = self._accumulate(batch)
+    def term_norms(self) -> dict[str, float]:
+        """Returns the norm of each term's own gradient at the last step that was asked for it, before clipping."""
+        norms = self._norms.numpy().tolist()
+        return dict(zip(self.names, norms, strict=True)) if norms else {}
+
+    def _distributed(self, batch: Any, term_norms: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        def step(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+            return self._replica(batch, term_norms)
+
+        run = tf.function(step, autograph=False, jit_compile=True) if self._jit else step
+        results = self._strategy.run(run, args=(batch,))
+        row, norms = (self._strategy.experimental_local_results(result)[0] for result in results)
+        return row, norms
+
+    def _replica(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The step on one replica; row and norms are the same on all."""
+        terms, gradients = self._accumulate(batch, term_norms)
+        count = len(self._optimizer.weights)
+        alone = [gradients[start : start + count] for start in range(count, len(gradients), count)]
         if self._replicas > 1:
             replica = tf.distribute.get_replica_context()
             terms = replica.all_reduce(tf.distribute.ReduceOp.SUM, terms)
+            alone = [replica.all_reduce(tf.distribute.ReduceOp.SUM, part) for part in alone]
             self._average_moving(replica)
         rate = self._optimizer.schedule(self._optimizer.updates)
-        norm, _ = self._optimizer.apply(gradients, tf.reduce_all(tf.math.is_finite(terms)))
-        return tf.concat([terms, [norm, rate]], 0)
+        norms = [tf.linalg.global_norm(part) / self._optimizer.scale for part in alone]
+        norm, _ = self._optimizer.apply(gradients[:count], tf.reduce_all(tf.math.is_finite(terms)))
+        return tf.concat([terms, [norm, rate]], 0), tf.stack(norms) if norms else tf.zeros([0])
 
-    def _gradients(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns ([terms] loss terms / replicas, gradients of their scaled sum) of one part of a batch."""
+    def _gradients(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns ([terms] loss terms / replicas, gradients of their scaled sum) of one part of a batch.
+
+        With `term_norms`, the gradients of each term alone follow those of the sum.
+        """
         terms, _ = self._learner.terms(batch, training=True)
         self.names = list(terms)
         stacked = tf.stack(list(terms.values())) / self._replicas
-        # Sums in pairs, not by GradientTape: see `reproducible_sums`.
-        gradients = tf.gradients(
-            tf.reduce_sum(stacked) * self._optimizer.scale,
-            self._optimizer.weights,
-            aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
+        losses = [tf.reduce_sum(stacked), *(tf.unstack(stacked) if term_norms else [])]
+        gradients = []
+        for loss in losses:
+            # Sums in pairs, not by GradientTape: see `reproducible_sums`.
+            gradients += tf.gradients(
+                loss * self._optimizer.scale,
+                self._optimizer.weights,
+                aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
         return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    def _accumulate(self, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _accumulate(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The same for a whole batch, which is run in parts, one after the other.
 
         Raises:
@@ -104,17 +133,17 @@ class TrainStep:
         """
         parts = self._parts
         if parts == 1:
-            return self._gradients(batch)
+            return self._gradients(batch, term_norms)
         size = next(iter(batch.values())).shape[0]
         if size is not None and size % parts:
             raise ValueError(
                 f"`accumulate_steps` must divide the {size} images that a replica gets a step. Received: {parts}."
             )
         pieces = {key: tf.reshape(value, [parts, -1, *value.shape[1:]]) for key, value in batch.items()}
-        first = self._gradients({key: value[0] for key, value in pieces.items()})
+        first = self._gradients({key: value[0] for key, value in pieces.items()}, term_norms)
 
         def add(index: tf.Tensor, terms: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
-            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()})
+            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()}, term_norms)
             return index + 1, terms + more, [total + new for total, new in zip(sums, gradients, strict=True)]
 
         # A loop in the graph, one part at a time: unrolled, TensorFlow would run the parts side by side.

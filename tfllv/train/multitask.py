@@ -1,0 +1,117 @@
+"""The experiment `multitask`: how its configuration becomes a learner and its pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import tensorflow as tf
+
+from tfllv import models
+from tfllv.config import MultitaskConfig
+from tfllv.inputs import files, labels, multitask
+from tfllv.losses import segmentation
+from tfllv.train.learner import Learner
+
+
+def learner(config: MultitaskConfig) -> Learner:
+    """Builds the network and the objective, whose class weights are counted from the training maps."""
+    from tfllv.objectives.multitask import Multitask
+
+    options: dict[str, Any] = {} if config.precision == "float32" else {"dtype": f"mixed_{config.precision}"}
+    net = models.build(
+        config.model,
+        num_classes=config.num_classes,
+        width=config.width,
+        shared_blocks=config.shared_blocks,
+        tasks=config.tasks,
+        weights=config.encoder,
+        frozen_stages=config.frozen_stages,
+        # Replicas normalise by the statistics of them all, so that their number changes nothing.
+        synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+        seed=config.seed,
+        **options,
+    )
+    enhancement = dataclasses.asdict(config.weights)
+    share = enhancement.pop("segmentation")
+    class_weights = None
+    if config.balance != "none" and config.tasks != "enhancement":
+        class_weights = segmentation.balance(source(config).count_classes(), config.balance)
+    objective = Multitask(
+        enhancement=enhancement,
+        segmentation=share,
+        class_weights=class_weights,
+        weighting=config.weighting,
+        features=config.features,
+        seed=config.seed,
+    )
+    return Learner(net, objective)
+
+
+def source(config: MultitaskConfig) -> multitask.MultitaskSource:
+    """Returns the training pictures."""
+    masks, dark = (_beside(name, config.images) for name in (config.masks, config.dark))
+    return _scenes(config, config.images, masks, dark, flip=config.flip, chosen=True)
+
+
+def validation(config: MultitaskConfig) -> multitask.MultitaskSource | None:
+    """Returns the validation pictures, whole; None where the configuration names none."""
+    if not config.val_images:
+        return None
+    beside = [_beside(name, config.images) for name in (config.val_images, config.val_masks, config.val_dark)]
+    return _scenes(config, *beside, flip=False, chosen=False)
+
+
+def _scenes(
+    config: MultitaskConfig, images: str, masks: str, dark: str, *, flip: bool, chosen: bool
+) -> multitask.MultitaskSource:
+    if not masks:
+        raise ValueError("`masks` must be a folder of maps of class ids. Received: none.")
+    found, maps = labels.find_maps(images, masks)
+    taken = set(_choose(found, config)) if chosen else set(found)
+    rows = [(path, map_) for path, map_ in zip(found, maps, strict=True) if path in taken]
+    found, maps = [path for path, _ in rows], [map_ for _, map_ in rows]
+    return multitask.MultitaskSource(
+        found,
+        maps,
+        _find_dark(found, dark),
+        recipe=config.darken,
+        num_classes=config.num_classes,
+        void=_void(config),
+        size=config.image_size,
+        fit=config.image_fit,
+        cache_mb=config.cache_mb,
+        flip=flip,
+        seed=config.seed,
+    )
+
+
+def _choose(paths: list[pathlib.Path], config: MultitaskConfig) -> list[pathlib.Path]:
+    paths = files.select(paths, config.images, include=config.include, exclude=config.exclude)
+    return paths
+
+
+def _find_dark(images: list[pathlib.Path], folder: str) -> list[pathlib.Path]:
+    """Returns the dark pictures by the names of the bright ones, or none."""
+    if not folder:
+        return []
+    there = {path.stem: path for path in files.find_images(folder, name="dark")}
+    for path in images:
+        if path.stem not in there:
+            raise ValueError(f"`dark` must have a dark picture for each one. Received: none for {path} in '{folder}'.")
+    return [there[path.stem] for path in images]
+
+
+def _beside(name: str, images: str) -> str:
+    """Returns a path as it is or, where it leads nowhere, beside the training pictures' folder."""
+    if not name or pathlib.Path(name).exists():
+        return name
+    return str(pathlib.Path(images).parent / name)
+
+
+def _void(config: MultitaskConfig) -> list[int]:
+    for word in config.void:
+        if not word.isdecimal() or int(word) > 255:
+            raise ValueError(f"`void` must be ids from 0 to 255. Received: '{word}'.")
+    return [int(word) for word in config.void]
