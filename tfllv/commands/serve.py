@@ -114,7 +114,7 @@ def _methods(args: argparse.Namespace) -> list[str]:
     return [
         name
         for name, method in sorted(enhancers.METHODS.items(), key=lambda row: row[1].kind != "network")
-        if method.kind == "classical" or models.shipped_weights(name)
+        if method.kind == "classical" or (name in models.MODELS and models.shipped_weights(name))
     ]
 
 

@@ -20,8 +20,7 @@ class Limits:
     Attributes:
       max_bytes: of one picture as it is sent.
       max_request_bytes: of a request's body, all pictures together.
-      max_pixels: of one picture, by its header, before it is decoded; the largest of today's phones take 50 megapixels
-        unless asked for more.
+      max_pixels: of one picture, by its header, before it is decoded; as many as an exported signature takes.
       max_files: pictures of one request.
       concurrency: requests in work at once; 0 takes two more than there are cores, so that pictures are decoded and
         encoded while a network computes.
@@ -37,7 +36,7 @@ class Limits:
 
     max_bytes: int = 32 * _MEGABYTE
     max_request_bytes: int = 128 * _MEGABYTE
-    max_pixels: int = 50_500_000
+    max_pixels: int = 50_000_000
     max_files: int = 50
     concurrency: int = 0
     max_queue: int = 32

@@ -56,7 +56,7 @@ class SavedModelEngine(engine.Engine):
         if not self.tasks or len(default.inputs) != 1:
             raise BrokenModelError(
                 f"{folder}: {sorted(default.inputs)} -> {sorted(default.outputs)} found; expected one picture in, and "
-                f"`image`, `logits` or `{_BOXES}` out."
+                f"`image`, `labels`, `logits` or `{_BOXES}` out."
             )
         self._input, tensor = next(iter(default.inputs.items()))
         if tensor.shape[0] == 1:
@@ -107,7 +107,9 @@ class SavedModelEngine(engine.Engine):
                 kept = {key: value for key, value in outputs.items() if key in _DETECTIONS}
                 if "image" in outputs:
                     kept["image"] = networks.from_float(outputs["image"], pixels.dtype)
-                if "logits" in outputs:
+                if "labels" in outputs:
+                    kept["labels"] = outputs["labels"]
+                elif "logits" in outputs:
                     few = outputs["logits"].shape[-1] is not None and outputs["logits"].shape[-1] <= 256
                     kept["labels"] = tf.cast(tf.argmax(outputs["logits"], -1), tf.uint8 if few else tf.int32)
                 return kept
@@ -142,7 +144,7 @@ def _tasks(outputs: Mapping[str, engine.Tensor]) -> frozenset[str]:
     found = set()
     if "image" in outputs and len(outputs["image"].shape) == 4:
         found.add(engine.ENHANCE)
-    if "logits" in outputs and len(outputs["logits"].shape) == 4:
+    if any(len(outputs[key].shape) == rank for key, rank in (("labels", 3), ("logits", 4)) if key in outputs):
         found.add(engine.SEGMENT)
     if {_BOXES, "detection_scores", "detection_classes"} <= set(outputs):
         found.add(engine.DETECT)

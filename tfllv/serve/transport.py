@@ -32,6 +32,7 @@ _READ_PAST = 4  # a body of at most this many times the limit is read past; a lo
 _LIGHT_THREADS = 2
 _WATERMARK = 32 << 20  # bytes of an answer that are made ahead of what the client has fetched
 _KEEP_ALIVE = 30  # seconds
+_LOOK = 0.5  # seconds between two looks for transfers that take too long
 _log = logging.getLogger("tfllv.serve")
 
 
@@ -182,11 +183,6 @@ class _Server(server.TcpWSGIServer):
     channel_class = _Channel
     transport: Transport
 
-    def maintenance(self, now: float) -> None:
-        """Ends idle connections, and transfers that take too long."""
-        super().maintenance(now)
-        self.transport.end_overdue(self)
-
 
 class Transport:
     """The HTTP server.
@@ -275,7 +271,8 @@ class Transport:
             return None
         if self._stop.is_set():
             return refusals.stopping()
-        if self._dispatcher.full or self._held() + request.content_length > max(limits.memory, request.content_length):
+        # This request is among those that are held; one that is larger than all comes in alone.
+        if self._dispatcher.full or self._held() > max(limits.memory, request.content_length):
             return refusals.busy(1)
         return None
 
@@ -285,13 +282,13 @@ class Transport:
     def _held(self) -> int:
         return sum(item.held for item in self._channels())
 
-    def end_overdue(self, owner: _Server) -> None:
-        """Ends the transfers of a socket that take too long."""
+    def _end_overdue(self) -> None:
+        """Ends the transfers that take too long, at once: a client that does not read takes no farewell either."""
         now = time.monotonic()
-        for item in list(owner.active_channels.values()):
+        for item in self._channels():
             if item.overdue(now, self._limits.transfer_timeout):
                 self._service.metrics.count("tfllv_overdue_transfers_total")
-                item.will_close = True
+                item.handle_close()
 
     def note(self, request: Any, where: _Channel) -> None:
         """Logs and counts a request that the application never saw."""
@@ -308,9 +305,12 @@ class Transport:
 
     def run(self) -> None:
         """Serves until `stop` is called, and then until what was accepted is done."""
-        end = float("inf")
+        end, looked = float("inf"), 0.0
         while True:
-            wasyncore.poll2(timeout=0.5, map=self._map)
+            wasyncore.poll2(timeout=_LOOK, map=self._map)
+            if time.monotonic() - looked >= _LOOK:
+                self._end_overdue()
+                looked = time.monotonic()
             if not self._stop.is_set():
                 continue
             self._service.stopping = True
