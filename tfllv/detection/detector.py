@@ -166,7 +166,7 @@ class Detector:
             raise ValueError(f"side inputs must be {self.side_inputs}. Received: {sorted(side_inputs)}.")
         import tensorflow as tf
 
-        padded = _widen(pixels)
+        padded = widen(pixels)
         inputs = {name: tf.constant(value) for name, value in side_inputs.items()}
         inputs[self._input] = tf.constant(encode(padded, self.input_type))
         found = Found.of(self._call(**inputs))
@@ -191,8 +191,8 @@ def find_saved_model(folder: str | os.PathLike[str]) -> pathlib.Path:
     )
 
 
-def _widen(pixels: np.ndarray) -> np.ndarray:
-    """Returns the picture, with black beside its short side where it is longer than a resizer can take."""
+def widen(pixels: np.ndarray) -> np.ndarray:
+    """Returns the picture, with black beside its short side where it is longer than TFOD's resizers can take."""
     height, width = pixels.shape[:2]
     least = -(-max(height, width) // _LONGEST)
     if min(height, width) >= least:
