@@ -10,7 +10,7 @@ from typing import Any
 
 from tfllv.commands import import_weights
 
-FORMATS = ("saved_model",)
+FORMATS = ("saved_model", "litert", "onnx")
 WEIGHTS = ".weights.h5"
 
 
@@ -24,7 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--weights", metavar="FILE", help="a .weights.h5 file (default: those shipped)")
     start.add_argument("--workdir", metavar="DIR", type=pathlib.Path, help="a run of `tfllv train`: its final weights")
     parser.add_argument("--format", default="saved_model", choices=FORMATS, help="default: saved_model")
-    parser.add_argument("--precision", default="float32", help="float32 or bfloat16 (default: float32)")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16", "float16", "int8", "int8_dynamic"),
+        help="saved_model: float32, bfloat16; litert: float32, float16, int8, int8_dynamic (default: float32)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="DIR", help="pictures for int8, like those to come (default: the bundled ones)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a .tflite or .onnx file that exists")
     parser.add_argument(
         "--max_pixels", metavar="N", type=int, help="the most pixels of an encoded picture (default: 50 million)"
     )
@@ -49,13 +58,32 @@ def run(args: argparse.Namespace) -> int:
     if args.workdir:
         trained, weights = read_workdir(args.workdir, args.name)
         options = {**trained, **options}
-    from tfllv.export import product, saved_model, signatures
-
-    what = product.load(args.name, weights=weights, precision=args.precision, **options)
-    limit = signatures.MAX_PIXELS if args.max_pixels is None else args.max_pixels
-    version, agreement = saved_model.export(what, args.output, max_pixels=limit)
-    print(f"{version}: {agreement}")
+    path, agreement = _export(args, weights, options)
+    print(f"{path}: {agreement}")
     return 0
+
+
+def _export(args: argparse.Namespace, weights: Any, options: dict[str, Any]) -> tuple[pathlib.Path, str]:
+    if args.format == "saved_model":
+        from tfllv.export import product, saved_model, signatures
+
+        what = product.load(args.name, weights=weights, precision=args.precision, **options)
+        limit = signatures.MAX_PIXELS if args.max_pixels is None else args.max_pixels
+        return saved_model.export(what, args.output, max_pixels=limit)
+    from tfllv.export import product
+
+    what = product.load(args.name, weights=weights, **options)
+    if args.format == "litert":
+        from tfllv.export import litert
+
+        return litert.export(
+            what, args.output, precision=args.precision, calibration=args.calibration, overwrite=args.overwrite
+        )
+    from tfllv.export import onnx
+
+    if args.precision != "float32":
+        raise ValueError(f"`--precision` must be float32 for ONNX. Received: {args.precision}.")
+    return onnx.export(what, args.output, overwrite=args.overwrite)
 
 
 def read_workdir(workdir: pathlib.Path, name: str) -> tuple[dict[str, Any], pathlib.Path]:

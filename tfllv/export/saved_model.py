@@ -19,6 +19,7 @@ from tfllv.inputs import image_files
 
 # Networks that work on the whole picture take their time; warm-up has the same types in any size.
 _WARM_UP_SIDE = 96
+_HALF_LEVEL = 0.5 / 255  # what rounding to 8 bits may change
 
 
 def export(
@@ -47,8 +48,8 @@ def export(
         encoded = sorted(functions[signatures.BYTES].structured_outputs)
         outputs = sorted(functions[signatures.FLOATS].structured_outputs)
         serving_files.write_warm_up(temporary, name, [_small_picture(suffix) for suffix in (".jpg", ".png")])
-        facts: dict[str, Any] = {"name": what.name, "kind": what.kind, "precision": what.precision, "outputs": outputs}
-        serving_files.write_facts(temporary, facts | {"max_pixels": max_pixels} | what.facts)
+        facts = {"name": what.name, "kind": what.kind, "precision": what.precision, "outputs": outputs}
+        serving_files.write_facts(temporary, {**facts, "max_pixels": max_pixels, **what.facts})
         agreement = check(what, temporary)
         version = publish(temporary, root)
     texts = serving_files.config_files(name)
@@ -114,24 +115,19 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
     verify.check_size(what.name, size, what.model.count_params(), what.precision)
     crops = verify.crops()
     bytes_in = [image_files.encode_image(".png", contracts.to_uint8(crop)) for crop in crops]
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"signature": signatures.FLOATS, "inputs": [crop[None] for crop in crops]},
         {"signature": signatures.BYTES, "inputs": [bytes_in]},
     ]
     floats, (strings,) = verify.run_fresh([{"kind": "saved_model", "path": folder, **call} for call in calls])
+    agreement = verify.compare_outputs(what, floats, crops, what.precision)
     expected = [what.reference(crop) for crop in crops]
-    agreements = []
-    for key in expected[0]:
-        if key in floats[0]:
-            pairs = [(found[key][0], truth[key]) for found, truth in zip(floats, expected, strict=True)]
-            agreements.append(verify.compare_all(f"{what.name} `{key}`", pairs, what.precision))
     pairs = [
         (strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255), truth[contracts.IMAGE])
         for index, truth in enumerate(expected)
     ]
     name = f"{what.name} `{signatures.IMAGE_BYTES}`"
-    agreements.append(verify.compare_all(name, pairs, what.precision, rounding=0.5001 / 255))
-    return ", ".join(agreements)
+    return f"{agreement}, {verify.compare_all(name, pairs, what.precision, rounding=_HALF_LEVEL)}"
 
 
 def _small_picture(suffix: str) -> bytes:

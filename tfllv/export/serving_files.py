@@ -48,8 +48,9 @@ appeared here, a fresh process without tfllv loaded it and compared it with the 
 
 `serving_bytes`
 : takes `image_bytes`, JPEG or PNG files [B], each of its own size and of at most {max_pixels:,} pixels; gives
-  {encoded}. The header of a file is checked before it is decoded; what is larger, cut short or of another type is
-  refused with INVALID_ARGUMENT. Pictures are turned upright by their Exif block; 16 bits and alpha are kept.
+  {encoded}. The header of a file is checked before it is
+  decoded; what is larger, cut short or of another type is refused with INVALID_ARGUMENT. Pictures are turned upright
+  by their Exif block; 16 bits and alpha are kept.
 
 ## Serve
 
@@ -61,8 +62,8 @@ In this folder:
     (printf '{{"signature_name": "serving_bytes", "instances": [{{"b64": "'; base64 -w0 photo.jpg; printf '"}}]}}') |
         curl --data-binary @- -o answer.json http://localhost:8501/v1/models/{name}:predict
 
-    python -c "import base64, json; answer = json.load(open('answer.json'))['predictions'][0]
-    open('bright.png', 'wb').write(base64.b64decode(answer{pick}))"
+    python -c "import base64, json; answer = json.load(open('answer.json'))['predictions'][0]; \\
+        open('bright.png', 'wb').write(base64.b64decode(answer{pick}))"
 
 A new version goes into the next number, and the server picks it up. `batching.config` is for `--enable_batching
 --batching_parameters_file=/models/{name}/batching.config`; read it first.

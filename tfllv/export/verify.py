@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 
 from tfllv import contracts
+from tfllv.export import product
 from tfllv.inputs import image_files
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "samples"
 FLOAT_TOLERANCE = 1e-5
-DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0}
+DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0}
+_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_dynamic": 1}  # bytes of a parameter
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _TIMEOUT = 1800
 # (sample, top, left, height, width): odd sides, and one picture of each shape, so that no size is baked in.
@@ -150,9 +152,56 @@ def check_size(what: str, size: int, parameters: int, precision: str) -> None:
     Raises:
       MismatchError: if it is too small for them, or far too large.
     """
-    width = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}[precision]
-    least, most = 0.9 * width * parameters, 3 * 4 * parameters + (16 << 20)
-    if not least <= size <= most:
-        raise MismatchError(
-            f"{what}: {size:,} bytes found; expected {least:,.0f} to {most:,.0f} for {parameters:,} parameters."
-        )
+    least, most = 0.9 * _WIDTH[precision] * parameters, 3 * 4 * parameters + (16 << 20)
+    found, expected = f"{size:,} bytes", f"{least:,.0f} to {most:,.0f} for {parameters:,} parameters"
+    _demand(least <= size <= most, what, found, expected)
+
+
+def check_file(what: product.Product, data: bytes, *, kind: str, precision: str, signature: str = "") -> str:
+    """Compares a single exported file with its network on photographs; returns the agreement in words.
+
+    Args:
+      what: the network.
+      data: the file's content.
+      kind: `litert` or `onnx`.
+      precision: of the export.
+      signature: of the file, where it has any.
+
+    Raises:
+      MismatchError: if it is not good enough.
+    """
+    check_size(what.name, len(data), what.model.count_params(), precision)
+    images = crops()
+    with tempfile.TemporaryDirectory() as work:
+        path = pathlib.Path(work) / "file"
+        path.write_bytes(data)
+        call = {"kind": kind, "path": path, "signature": signature, "inputs": [image[None] for image in images]}
+        (found,) = run_fresh([call])
+    return compare_outputs(what, found, images, precision)
+
+
+def compare_outputs(
+    what: product.Product, found: list[dict[str, np.ndarray]], images: list[np.ndarray], precision: str
+) -> str:
+    """Compares the outputs, of batches of one, with those of the network; returns the agreement in words.
+
+    Raises:
+      MismatchError: if one is not good enough, or `image` is not among them.
+    """
+    expected = [what.reference(image) for image in images]
+    _demand(contracts.IMAGE in found[0], what.name, f"outputs {sorted(found[0])}", f"`{contracts.IMAGE}` among them")
+    agreements = []
+    for key in sorted(found[0].keys() & expected[0].keys()):
+        pairs = [(one[key][0], truth[key]) for one, truth in zip(found, expected, strict=True)]
+        agreements.append(compare_all(f"{what.name} `{key}`", pairs, precision))
+    return ", ".join(agreements)
+
+
+def check_absent(path: pathlib.Path, *, overwrite: bool) -> None:
+    """Checks that a file may be written, before the work.
+
+    Raises:
+      FileExistsError: if it exists and may not be replaced.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists already; give --overwrite to replace it")
