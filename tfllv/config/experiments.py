@@ -49,7 +49,7 @@ class TrainConfig(Checked):
       snapshots_folder: where those go, inside the working folder.
       sample_every: a grid of pictures (dark, result, truth) as `samples/EpochN.png` and in the tracker, every so many
         epochs; 0 for none.
-      checkpoint_steps: a resumable checkpoint at least every so many steps, and at each epoch's end.
+      checkpoint_steps: a resumable checkpoint at least every so many steps, and with each snapshot.
       keep: number of checkpoints that are kept, beside the best.
       patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
       seed: of weights, data order and augmentation.

@@ -131,3 +131,8 @@ def to_float(example: Example) -> Example:
         key: tf.cast(value, tf.float32) * (1 / 255) if key != contracts.NAME and value.dtype == tf.uint8 else value
         for key, value in example.items()
     }
+
+
+def without_name(batch: Example) -> Example:
+    """Leaves a batch's names away, which are text and stay on the host."""
+    return {key: value for key, value in batch.items() if key != contracts.NAME}

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfllv import contracts
 from tfllv.config import TrainConfig
-from tfllv.inputs import pipeline
+from tfllv.inputs import pipeline, transforms
 from tfllv.train import checkpoints, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
@@ -153,8 +152,7 @@ class Loop:
         since, start = time.perf_counter(), self.step
         while self.step < self.stop_step:
             try:
-                detailed = self.config.term_gradients and self._shows(self.step + 1)
-                options = {"term_norms": True} if detailed else {}
+                options = {"term_norms": True} if self.config.term_gradients and self._shows(self.step + 1) else {}
                 pending.append(self._train_step(next(batches), **options))
             except tf.errors.OpError:
                 if self.source.failure is not None:
@@ -163,7 +161,7 @@ class Loop:
             self.step += 1
             ended = self._epoch(self.step) > self._epoch(self.step - 1) or self.step == self.stop_step
             shows = self._shows(self.step)
-            saves = ended or self.step % self.config.checkpoint_steps == 0
+            saves = (ended and self._rests()) or self.step % self.config.checkpoint_steps == 0
             if not (shows or saves or self._stop_signal):
                 continue
             values = self._read(pending)
@@ -175,6 +173,11 @@ class Loop:
                 self._save(ended)
             if self._stop_signal:
                 raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
+
+    def _rests(self) -> bool:
+        """Whether something is due at this epoch's end: a checkpoint of a large network takes as long as many steps."""
+        every = (self.config.snapshot_iter, self.config.sample_every)
+        return self.step == self.stop_step or any(n and self._epoch(self.step) % n == 0 for n in every)
 
     def _shows(self, step: int) -> bool:
         return step % self.config.display_iter == 0 or step == self.stop_step
@@ -198,7 +201,7 @@ class Loop:
                 shard=(context.input_pipeline_id, shards),
                 parts=max(1, context.num_replicas_in_sync // shards),
             )
-            return dataset.map(_without_name)
+            return dataset.map(transforms.without_name)
 
         return self.strategy.distribute_datasets_from_function(make)
 
@@ -393,7 +396,3 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _without_name(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {key: value for key, value in batch.items() if key != contracts.NAME}
