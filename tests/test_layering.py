@@ -21,7 +21,13 @@ LAYERS = [
     {"commands"},
     {"cli"},
 ]
-SIBLINGS = {("losses", "metrics"), ("models", "diffusion"), ("objectives", "inputs"), ("config", "contracts")}
+SIBLINGS = {
+    ("detection", "train"),
+    ("losses", "metrics"),
+    ("models", "diffusion"),
+    ("objectives", "inputs"),
+    ("config", "contracts"),
+}
 ORDER = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 
