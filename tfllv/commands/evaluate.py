@@ -8,6 +8,7 @@ import importlib
 KINDS: dict[str, tuple[str, str]] = {
     "restoration": ("score pictures against their truths, by every protocol", "tfllv.commands.evaluate_restoration"),
     "leakage": ("find pictures of one scene in two sets, such as training and test", "tfllv.commands.evaluate_leakage"),
+    "probe": ("classify pictures by encoders' features, one protocol for all of them", "tfllv.commands.evaluate_probe"),
 }
 
 
