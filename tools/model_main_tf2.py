@@ -55,6 +55,7 @@ def _add_training(group: Any) -> None:
         metavar="N",
         help="batches that batch-norm statistics are taken from before each checkpoint (default: %(default)s; 0: none)",
     )
+    group.add_argument("--bfloat16", default=False, **switch, help="compute in bfloat16, weights in float32")
     group.add_argument("--enhance", default="", metavar="NAME", help="of `tfllv list`: applied to every picture")
     group.add_argument("--darken", default="", metavar="RECIPE", help="of `tfllv darken`: applied to every picture")
     group.add_argument("--darken_seed", type=int, default=0, metavar="N", help="default: %(default)s")
@@ -103,6 +104,7 @@ def _train(args: argparse.Namespace, config: Any, before: preprocessing.Preproce
         checkpoint_every_n=args.checkpoint_every_n,
         record_summaries=args.record_summaries,
         refresh_batch_norm=args.refresh_batch_norm,
+        bfloat16=args.bfloat16,
         preprocessing=before,
     )
     hardware = "tpu" if args.use_tpu else "multi_worker" if args.num_workers > 1 else "local"

@@ -9,6 +9,7 @@ number. The step itself is TFOD's `eager_train_step`, so the loss curve is the s
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import pathlib
@@ -40,6 +41,8 @@ class Options:
       record_summaries: pictures of the first batch go to the tracker, as well as the losses.
       refresh_batch_norm: training batches that the batch-norm statistics are taken from before each checkpoint; 0
         leaves the running averages.
+      bfloat16: compute in bfloat16; weights and losses stay float32. `train_config.use_bfloat16` means TPUs alone, as
+        in TFOD: the zoo's configurations have it.
       preprocessing: enhancement or darkening of the pictures.
       seconds_between_lines: of progress.
     """
@@ -49,6 +52,7 @@ class Options:
     keep: int = 7
     record_summaries: bool = True
     refresh_batch_norm: int = 50
+    bfloat16: bool = False
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
     seconds_between_lines: float = 10.0
 
@@ -88,7 +92,7 @@ class Trainer:
         import tensorflow as tf
 
         self._tf, self._say, self._tracker = tf, say, tracker
-        self.config, self.options = config, options or Options()
+        self.config, self.options = copy.deepcopy(config), options or Options()
         self.model_dir = pathlib.Path(model_dir)
         self.strategy = strategy or tf.distribute.get_strategy()
         self.num_steps = self.options.num_train_steps or config.train_config.num_steps
@@ -108,8 +112,9 @@ class Trainer:
         from object_detection.builders import model_builder, optimizer_builder
 
         tf, train = self._tf, self.config.train_config
-        if train.use_bfloat16:
-            tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+        on_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        train.use_bfloat16 = self.options.bfloat16 or (train.use_bfloat16 and on_tpu)
+        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if train.use_bfloat16 else "float32")
         self.model = model_builder.build(self.config.model, is_training=True, add_summaries=False)
         self._batches = iter(
             self.strategy.distribute_datasets_from_function(
