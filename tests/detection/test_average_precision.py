@@ -91,20 +91,36 @@ def test_the_mean_over_classes_leaves_out_those_without_objects():
     assert mean[:, 0] == pytest.approx([0.3, 0.4]) and np.isnan(mean[:, 1]).all()
 
 
-def test_the_interval_is_of_the_resamples_that_have_a_value():
+def test_the_interval_turns_the_resamples_that_have_a_value_about_the_estimate():
     values = np.append(np.arange(101) / 100, [np.nan] * 50)
-    assert average_precision.interval(values) == pytest.approx((0.025, 0.975))
-    assert average_precision.interval(np.append(values, [np.nan] * 60)) is None
-    assert average_precision.interval(values, level=0.5) == pytest.approx((0.25, 0.75))
+    assert average_precision.interval(values, 0.6) == pytest.approx((1.2 - 0.975, 1.2 - 0.025))
+    assert average_precision.interval(values, 0.5, level=0.5) == pytest.approx((0.25, 0.75))
+    assert average_precision.interval(np.append(values, [np.nan] * 60), 0.5) is None
 
 
 @pytest.mark.parametrize(
-    ("differences", "expected"),
-    [([1.0] * 99, 2 / 100), ([-1.0] * 99, 2 / 100), ([1.0, -1.0] * 50, 1.0), ([0.0] * 99, 1.0), ([np.nan] * 9, None)],
+    ("differences", "estimate", "expected"),
+    [
+        ([1.1, 0.9] * 50, 1.0, 2 / 101),
+        ([-1.1, -0.9] * 50, -1.0, 2 / 101),
+        ([1.0, -1.0] * 50, 0.0, 1.0),
+        ([0.0] * 99, 0.0, 1.0),
+        ([0.0] * 10 + [0.2] * 80 + [0.4] * 10, 0.2, 22 / 101),
+        ([np.nan] * 9, 1.0, None),
+    ],
 )
-def test_the_p_value_counts_turned_signs_on_the_smaller_side(differences, expected):
-    found = average_precision.p_value(np.array(differences))
+def test_the_p_value_counts_moves_as_far_as_zero_on_the_smaller_side(differences, estimate, expected):
+    found = average_precision.p_value(np.array(differences), estimate)
     assert found == (pytest.approx(expected) if expected is not None else None)
+
+
+def test_the_p_value_is_below_five_percent_where_the_interval_leaves_out_zero():
+    rng = np.random.default_rng(0)
+    for estimate in np.linspace(-3, 3, 61):
+        values = estimate + rng.normal(size=4000)
+        low, high = average_precision.interval(values, estimate)
+        p = average_precision.p_value(values, estimate)
+        assert (p < 0.05) == (not low <= 0 <= high) or abs(p - 0.05) < 0.002
 
 
 def test_holm_adjusts_by_rank_and_never_below_a_smaller_one():

@@ -89,7 +89,7 @@ def test_the_printed_lines_are_those_of_pycocotools(synthetic, pycocotools, caps
     evaluator.eval = {"precision": np.full((10, 101, 1, 4, 3), -1.0), "recall": np.full((10, 1, 4, 3), -1.0)}
     evaluator.summarize()
     theirs = capsys.readouterr().out.splitlines()
-    ours = coco_metrics.text(mine).splitlines()
+    ours = coco_metrics.text(mine.named()).splitlines()
     assert [line.rsplit("=", 1)[0] for line in ours] == [line.rsplit("=", 1)[0] for line in theirs]
     assert [line.rsplit("= ", 1)[1] for line in ours] == [f"{value:.3f}" for value in mine.stats]
 
@@ -99,8 +99,10 @@ def test_faster_coco_eval_gives_the_same_numbers(synthetic):
     for kind in coco_metrics.KINDS:
         made = synthetic.make_truth(30, masks=True, crowd=0.1)
         found = synthetic.detect(made, shift=0.2, miss=0.2, false=4, masks=True)
-        fast, slow = (score(made, found, kind, backend=backend).stats for backend in coco_metrics.BACKENDS[::-1])
-        assert np.array_equal(fast, slow)
+        fast, slow = (score(made, found, kind, backend=backend) for backend in coco_metrics.BACKENDS[::-1])
+        assert np.array_equal(fast.stats, slow.stats)
+        for one, other in zip(fast.matches, slow.matches, strict=True):
+            assert all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
 
 
 def rename(found, names):

@@ -146,27 +146,42 @@ def mean_over_classes(precisions: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float] | None:
-    """Returns the percentile interval of resampled values (Efron 1979, doi:10.1214/aos/1176344552).
+def interval(values: np.ndarray, estimate: float, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Returns the basic bootstrap interval (Davison and Hinkley 1997, equation 5.6).
 
-    Resamples with nothing to be found (NaN) are left out; None where they are half of all or more.
+    Few pictures flatter average precision a little, and repeated ones again: the percentiles of the resamples lie too
+    high. Turned about the estimate, they lie where the value of a large set is.
+
+    Args:
+      values: of the resamples; those with nothing to be found (NaN) are left out.
+      estimate: of all pictures once.
+      level: of confidence, in (0, 1).
+
+    Returns:
+      The lower and the upper end, not cut to any range; None where half of the resamples or more have no value.
     """
     known = values[~np.isnan(values)]
     if 2 * len(known) <= len(values):
         return None
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return float(2 * estimate - high), float(2 * estimate - low)
 
 
-def p_value(differences: np.ndarray) -> float | None:
-    """Returns the two-sided bootstrap p-value of a paired difference: how often resampling turns its sign.
+def p_value(differences: np.ndarray, estimate: float) -> float | None:
+    """Returns the two-sided p-value of a paired difference: whether the basic interval of its level reaches 0.
 
-    `(1 + k) / (B + 1)` on each side, so that it is never 0 (Davison and Hinkley 1997, section 4.2).
+    How often resampling moves the difference at least as far as it is from 0, on either side `(1 + k) / (B + 1)`, so
+    that it is never 0 (Davison and Hinkley 1997, section 4.4).
+
+    Args:
+      differences: of the resamples, both sides on the same pictures; NaN as in `interval`.
+      estimate: of all pictures once.
     """
     known = differences[~np.isnan(differences)]
     if 2 * len(known) <= len(differences):
         return None
-    sides = [1 + int((known <= 0).sum()), 1 + int((known >= 0).sum())]
+    moved = known - estimate
+    sides = [1 + int((moved <= estimate).sum()), 1 + int((moved >= estimate).sum())]
     return min(1.0, 2 * min(sides) / (len(known) + 1))
 
 

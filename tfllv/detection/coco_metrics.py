@@ -45,8 +45,8 @@ class Scores:
     Attributes:
       kind: `bbox` or `segm`.
       stats: [12], in the order of `METRICS`; -1 where there is nothing to measure it on, as COCO has it.
-      matches: for each class of the label map, in the order of ids, what was found in which picture; () by
-        faster-coco-eval, which does not give them.
+      matches: for each class of the label map, in the order of ids, what was found in which picture; () where they
+        were not asked for.
     """
 
     kind: str
@@ -160,14 +160,22 @@ def _renumber(found: ImageDetections, file: str, numbers: Mapping[int, int]) -> 
     )
 
 
-def evaluate(truth: Truth, detections: Detections, *, kind: str = "bbox", backend: str | None = None) -> Scores:
+def evaluate(
+    truth: Truth,
+    detections: Detections,
+    *,
+    kind: str = "bbox",
+    backend: str | None = None,
+    with_matches: bool = True,
+) -> Scores:
     """Scores detections by COCO's protocol.
 
     Args:
       truth: the ground truth.
       detections: one entry for each picture of it, in its order and by its names and ids, as `align` gives.
       kind: `bbox` or `segm`.
-      backend: one of `BACKENDS`; None: faster-coco-eval where installed. Only pycocotools gives `matches`.
+      backend: one of `BACKENDS`; None: faster-coco-eval where installed.
+      with_matches: give `matches` too. They are pycocotools' in either case; the other does not give them.
 
     Raises:
       ValueError: if an argument is wrong, or masks are asked for and one side has none.
@@ -187,13 +195,18 @@ def evaluate(truth: Truth, detections: Detections, *, kind: str = "bbox", backen
         backend = BACKENDS[1] if importlib.util.find_spec("faster_coco_eval") else BACKENDS[0]
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}. Received: backend='{backend}'.")
+    documents = _coco_documents(truth, detections, kind)
     with contextlib.redirect_stdout(io.StringIO()):  # both report every stage there
-        evaluator = _evaluator(backend, kind, *_coco_documents(truth, detections, kind))
+        evaluator = _evaluator(backend, kind, *documents)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    stats = np.asarray(evaluator.stats[: len(METRICS)], np.float64)
-    return Scores(kind, stats, _matches(evaluator, len(truth.images)) if backend == BACKENDS[0] else ())
+        stats = np.asarray(evaluator.stats[: len(METRICS)], np.float64)
+        if with_matches and backend != BACKENDS[0]:
+            evaluator = _evaluator(BACKENDS[0], kind, *documents)
+            evaluator.params.areaRng = evaluator.params.areaRng[:1]
+            evaluator.evaluate()
+    return Scores(kind, stats, _matches(evaluator, len(truth.images)) if with_matches else ())
 
 
 def _coco_documents(truth: Truth, detections: Detections, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -265,9 +278,11 @@ def _matches(evaluator: Any, images: int) -> tuple[ClassMatches, ...]:
     return tuple(found)
 
 
-def text(scores: Scores) -> str:
-    """Returns the 12 lines that pycocotools prints."""
+def text(values: Mapping[str, float]) -> str:
+    """Returns the 12 lines that pycocotools prints, of `Scores.named`."""
     lines = []
-    for (title, short, iou, area, most), value in zip(METRICS.values(), scores.stats, strict=True):
-        lines.append(f" {title:<18} {short} @[ IoU={iou:<9} | area={area:>6s} | maxDets={most:>3d} ] = {value:0.3f}")
+    for key, (title, short, iou, area, most) in METRICS.items():
+        lines.append(
+            f" {title:<18} {short} @[ IoU={iou:<9} | area={area:>6s} | maxDets={most:>3d} ] = {values[key]:0.3f}"
+        )
     return "\n".join(lines)

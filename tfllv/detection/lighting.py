@@ -100,7 +100,8 @@ def _row(
     row["objects"] = int(sum(each.truths.sum() for each in matches))
     for key, value, values in zip(("AP", "AP50"), found, drawn, strict=True):
         row[key] = value
-        row[f"{key}_interval"] = average_precision.interval(values, level=level) if images > 1 else None
+        ends = average_precision.interval(values, value, level=level) if images > 1 else None
+        row[f"{key}_interval"] = None if ends is None else [min(max(end, 0.0), 1.0) for end in ends]
     return row
 
 

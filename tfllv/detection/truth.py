@@ -361,6 +361,8 @@ def _text(features: Mapping[str, list[Any]], key: str) -> str:
 
 
 def _decode_png(data: bytes, width: int, height: int) -> np.ndarray:
+    if not isinstance(data, bytes):
+        raise ValueError(f"{schema.MASK}: PNG masks expected, found numbers; write them with `mask_type: PNG_MASKS`")
     mask: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if mask is None or mask.shape != (height, width):
         found = "no picture" if mask is None else f"{mask.shape[1]}x{mask.shape[0]}"
