@@ -31,7 +31,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     axes.plot(steps, [row["total"] for row in rows], "k", linewidth=2, label="total")
     for name in rows[0]:
-        if name not in NOT_TERMS and isinstance(rows[0][name], float):
+        if name not in NOT_TERMS and "/" not in name and isinstance(rows[0][name], float):
             axes.plot(steps, [row[name] for row in rows], label=name)
     scale = "log" if min(row["total"] for row in rows) > 0 else "linear"  # the logarithm of an error may be negative
     axes.set(xlabel="step", ylabel="weighted loss", yscale=scale, title=f"training of {args.workdir.name}")

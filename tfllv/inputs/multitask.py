@@ -52,7 +52,7 @@ class MultitaskSource(labels.SegmentationSource):
             by `crop`.
           cache_mb: as `ImageSource`.
           flip: mirrors half of the examples, left to right.
-          seed: of the dark pictures that validation sees, the same every time; training draws its own.
+          seed: of the dark pictures that validation sees, the same in every run; training draws its own.
 
         Raises:
           ValueError: naming the file, if one is no image, or of another size than its map; or for the recipe.

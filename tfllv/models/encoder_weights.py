@@ -90,6 +90,21 @@ def find_encoder(state: Mapping[str, Any], path: str) -> dict[str, Any]:
     return inner
 
 
+def make_plain(backbone: resnet.ResNet50) -> keras.Model:
+    """Returns the same network of Keras' own layers alone: RGB in [0, 1] -> dict of five maps."""
+
+    def plain(layer: Any) -> Any:
+        if not isinstance(layer, resnet.BatchNorm):
+            return layer.__class__.from_config(layer.get_config())
+        config = {key: value for key, value in layer.get_config().items() if key != "statistics"}
+        return keras.layers.BatchNormalization.from_config(config)
+
+    functional = keras.Model(backbone.input, backbone.output, name="encoder")
+    copy = keras.models.clone_model(functional, clone_function=plain)
+    copy.set_weights(backbone.get_weights())
+    return copy
+
+
 def _depth(state: Mapping[str, Any]) -> tuple[int, int, int, int, str]:
     blocks: dict[int, int] = dict.fromkeys((1, 2, 3, 4), 0)
     for match in filter(None, map(_BLOCK.match, state)):
@@ -114,11 +129,13 @@ def _kind(weights: str | os.PathLike[str] | None) -> str:
     )
 
 
-def _load_keras(backbone: keras.Model, path: str) -> None:
-    before = backbone.get_weights()
+def _load_keras(backbone: resnet.ResNet50, path: str) -> None:
+    copy = make_plain(backbone)  # what is exported, and left as it was where the file does not fit
     try:
-        backbone.load_weights(path)
+        copy.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        backbone.set_weights(before)
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(f"{path}: expected the weights of this ResNet-50 encoder; found others: {reason}") from None
+        raise ValueError(
+            f"{path}: expected the weights of an exported ResNet-50 encoder; found others: {reason}"
+        ) from None
+    backbone.set_weights(copy.get_weights())

@@ -83,7 +83,6 @@ def _scenes(
         fit=config.image_fit,
         cache_mb=config.cache_mb,
         flip=flip,
-        seed=config.seed,
     )
 
 
