@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a .tflite or .onnx file that exists")
     parser.add_argument(
-        "--max_pixels", metavar="N", type=int, help="the most pixels of an encoded picture (default: 50 million)"
+        "--max_pixels",
+        metavar="N",
+        type=int,
+        help="the most pixels of an encoded picture (default: 50 million, 2.5 million for networks that see it whole)",
     )
     parser.add_argument(
         "--set", metavar="OPTION=VALUE", action="append", default=[], help="an option of the network; may be repeated"
@@ -50,9 +53,7 @@ def run(args: argparse.Namespace) -> int:
       OSError: if a file cannot be read or written.
     """
     if args.name == "encoder":
-        from tfllv.export import encoder  # type: ignore[attr-defined]
-
-        return encoder.run(args)
+        return _run_encoder(args)
     options = import_weights.parse_options(args.set)
     weights = args.weights
     if args.workdir:
@@ -63,13 +64,26 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_encoder(args: argparse.Namespace) -> int:
+    from tfllv.export import encoder
+
+    if args.format != "saved_model" or args.precision != "float32":
+        raise ValueError("`encoder` is written as SavedModel and Keras files in float32 alone. Received: another.")
+    weights, options = args.weights, import_weights.parse_options(args.set)
+    if args.workdir:
+        trained, weights = read_workdir(args.workdir, encoder.NETWORK)
+        options = {**trained, **options}
+    path, agreement = encoder.export(encoder.load(weights, **options), args.output)
+    print(f"{path}: {agreement}")
+    return 0
+
+
 def _export(args: argparse.Namespace, weights: Any, options: dict[str, Any]) -> tuple[pathlib.Path, str]:
     if args.format == "saved_model":
-        from tfllv.export import product, saved_model, signatures
+        from tfllv.export import product, saved_model
 
         what = product.load(args.name, weights=weights, precision=args.precision, **options)
-        limit = signatures.MAX_PIXELS if args.max_pixels is None else args.max_pixels
-        return saved_model.export(what, args.output, max_pixels=limit)
+        return saved_model.export(what, args.output, max_pixels=args.max_pixels)
     from tfllv.export import product
 
     what = product.load(args.name, weights=weights, **options)
@@ -95,6 +109,7 @@ def read_workdir(workdir: pathlib.Path, name: str) -> tuple[dict[str, Any], path
     """
     from tfllv import config as configs
     from tfllv import models
+    from tfllv.models import encoder_weights
     from tfllv.train import paired
 
     final, file = workdir / f"final{WEIGHTS}", workdir / "config.yaml"
@@ -105,8 +120,11 @@ def read_workdir(workdir: pathlib.Path, name: str) -> tuple[dict[str, Any], path
     if config.model != name:
         raise ValueError(f"`--workdir` must be a run of '{name}'. Received: {workdir}, a run of '{config.model}'.")
     network = type(models.build(name))
-    taken = inspect.signature(network).parameters.keys() - {"seed", "dtype", "name"}
+    # `weights` of a configuration are those of its loss.
+    taken = inspect.signature(network).parameters.keys() - {"seed", "dtype", "name", "weights"}
     options = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in taken}
+    if hasattr(config, "encoder"):
+        options["variant"] = encoder_weights.variant_of(config.encoder)
     # Curve networks are trained at scale 1 and run at the published scale; their weights are the same for both.
     options.pop("scale_factor", None)
     return {**options, **paired.parse_options(getattr(config, "options", ()))}, final

@@ -34,7 +34,9 @@ class PlainGraph(tf.Module):
 
         def run(images: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = model(images)
-            found = {contracts.IMAGE: tf.clip_by_value(outputs[contracts.IMAGE], 0.0, 1.0)}
+            found = {}
+            if contracts.IMAGE in outputs:
+                found[contracts.IMAGE] = tf.clip_by_value(outputs[contracts.IMAGE], 0.0, 1.0)
             if kind == product.SEGMENT:
                 found[contracts.LOGITS] = outputs[contracts.LOGITS]
             return found

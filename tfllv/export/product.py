@@ -16,6 +16,12 @@ from tfllv.models import curve
 from tfllv.runner import image_network, networks
 
 ENHANCE, SEGMENT, DETECT = "enhance", "segment", "detect"
+# Networks of the table that are no picture -> picture by themselves, and what to do instead.
+NOT_EXPORTED = {
+    name: "a diffusion model is run many times for one picture, by a sampler that is not part of a graph; use "
+    f"`tfllv enhance --method {name}`"
+    for name in ("diffusion_unet", "diffusion_unet_small")
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +48,16 @@ class Product:
     bounded: bool
     facts: dict[str, Any]
 
+    @property
+    def max_pixels(self) -> int:
+        """The most pixels of an encoded picture, unless something else is said."""
+        return signatures.MAX_PIXELS if self.bounded else signatures.MAX_PIXELS_WHOLE
+
     def reference(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the Keras model on [H, W, 3] float32; `image` is clipped to [0, 1], as every export clips it."""
         outputs = {key: np.asarray(value)[0] for key, value in self.model(image[None]).items()}
-        outputs[contracts.IMAGE] = np.clip(outputs[contracts.IMAGE], 0, 1)
+        if contracts.IMAGE in outputs:
+            outputs[contracts.IMAGE] = np.clip(outputs[contracts.IMAGE], 0, 1)
         if self.kind == SEGMENT:
             outputs[signatures.LABELS] = outputs[contracts.LOGITS].argmax(-1)
         return outputs
@@ -70,6 +82,8 @@ def load(
             f"`precision` must be one of {', '.join(networks.PRECISIONS)}. Received: precision='{precision}'."
         )
     models.entry(name)
+    if name in NOT_EXPORTED:
+        raise ValueError(f"`{name}` is not exported: {NOT_EXPORTED[name]}.")
     options = {**networks.DEFAULT_OPTIONS.get(name, {}), **options}
     model = models.build(name, **options)
     networks.load_weights(model, name, None if weights is None else str(weights))
@@ -84,7 +98,7 @@ def load(
         body.set_weights(model.get_weights())
     outputs = body(np.zeros((1, 8, 8, 3), np.float32))
     if contracts.LOGITS in outputs:
-        return Product(name, SEGMENT, precision, model, _segment_step(body), body, False, {})
+        return Product(name, SEGMENT, precision, model, _segment_step(body), _Variables(body, body), False, {})
     graph = image_network.ImageGraph(body)
     step = _graph_step(graph, image_network.STRIP_PIXELS)
     return Product(name, ENHANCE, precision, model, step, _Variables(body, graph), graph.in_strips, {})
@@ -110,7 +124,8 @@ def _segment_step(model: Any) -> signatures.Step:
     def step(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = dict(model(networks.to_float(images)))
         outputs[signatures.LABELS] = tf.argmax(outputs[contracts.LOGITS], -1, output_type=tf.int32)
-        outputs[contracts.IMAGE] = networks.from_float(outputs[contracts.IMAGE], images.dtype)
+        if contracts.IMAGE in outputs:
+            outputs[contracts.IMAGE] = networks.from_float(outputs[contracts.IMAGE], images.dtype)
         return outputs
 
     return step

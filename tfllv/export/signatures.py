@@ -22,8 +22,10 @@ BYTES = "serving_bytes"
 IMAGE_BYTES = "image_bytes"
 LABELS = "labels"
 LABELS_BYTES = "labels_bytes"
-# A signature allocates for whoever calls it: 50 megapixels take 0.6 GB as float32, and hold what most cameras make.
+# A signature allocates for whoever calls it. Where the graph works in strips, 50 megapixels are what most cameras make;
+# a network that looks at the whole picture takes kilobytes a pixel, and 2.5 megapixels hold a frame of 1920x1080.
 MAX_PIXELS = 50_000_000
+MAX_PIXELS_WHOLE = 2_500_000
 
 Step = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -32,8 +34,8 @@ class Signatures(tf.Module):
     """What is saved: the two signatures and the variables that they use.
 
     Args:
-      step: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> dict with `image` of the same shape and type, and maybe
-        more; `labels`, where it is there, is an integer [B, H, W].
+      step: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> dict with `image` of the same shape and type, or
+        `labels`, an integer [B, H, W], or both, and maybe more.
       owner: what holds the step's variables and constants.
       max_pixels: the most pixels of an encoded picture.
 
@@ -41,7 +43,7 @@ class Signatures(tf.Module):
       ValueError: if `max_pixels` is not positive.
     """
 
-    def __init__(self, step: Step, owner: Any, *, max_pixels: int = MAX_PIXELS):
+    def __init__(self, step: Step, owner: Any, *, max_pixels: int):
         super().__init__(name="signatures")
         if max_pixels <= 0:
             raise ValueError(f"`max_pixels` must be > 0. Received: max_pixels={max_pixels}.")
@@ -59,12 +61,9 @@ class Signatures(tf.Module):
         return self._step(image)
 
     def _bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        keys = (
-            [IMAGE_BYTES, LABELS_BYTES]
-            if LABELS in self.floats.get_concrete_function().structured_outputs
-            else [IMAGE_BYTES]
-        )
-        types = {key: tf.TensorSpec([], tf.string) for key in keys}
+        outputs = self.floats.get_concrete_function().structured_outputs
+        pairs = ((contracts.IMAGE, IMAGE_BYTES), (LABELS, LABELS_BYTES))
+        types = {encoded: tf.TensorSpec([], tf.string) for key, encoded in pairs if key in outputs}
         # One after the other: each may take all the memory that `max_pixels` allows.
         return tf.map_fn(self._one, image_bytes, fn_output_signature=types, parallel_iterations=1)
 
@@ -74,10 +73,12 @@ class Signatures(tf.Module):
         def run(dtype: tf.DType) -> dict[str, tf.Tensor]:
             pixels, alpha = graph_pixels.decode(data, header, dtype)
             outputs = self._step(pixels[None])
-            encoded = {IMAGE_BYTES: graph_pixels.encode(outputs[contracts.IMAGE][0], alpha)}
+            encoded = {}
+            if contracts.IMAGE in outputs:
+                encoded[IMAGE_BYTES] = graph_pixels.encode(outputs[contracts.IMAGE][0], alpha)
             if LABELS in outputs:
-                labels = tf.cast(outputs[LABELS][0], tf.uint8)
-                encoded[LABELS_BYTES] = graph_pixels.encode(labels[..., None], labels[..., None][..., :0])
+                labels = tf.cast(outputs[LABELS][0][..., None], tf.uint8)
+                encoded[LABELS_BYTES] = graph_pixels.encode(labels, labels[..., :0])
             return encoded
 
         return tf.cond(header.deep, lambda: run(tf.uint16), lambda: run(tf.uint8))
