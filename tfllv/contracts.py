@@ -23,6 +23,9 @@ HIGH = "high"
 MASK = "mask"
 LABEL = "label"
 NAME = "name"
+NOISE = "noise"  # [B, H, W, 3] standard normal, of a diffusion model's training
+TIME = "time"  # [B] int32, the noise schedule's time
+LEVEL = "level"  # [B] the mean of the whole dark picture, of which a batch may hold a part
 
 IGNORE_LABEL = 255
 

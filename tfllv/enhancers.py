@@ -100,6 +100,13 @@ METHODS: dict[str, Method] = {
         "tfllv.runner.image_network",
         "image_enhancer",
     ),
+    "diffusion": Method(
+        "network",
+        "conditional diffusion model, by overlapping tiles in a few steps",
+        "after Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2211.01095",
+        "tfllv.runner.diffusion",
+        "diffusion_enhancer",
+    ),
     "mirnet": Method(
         "network",
         "MIRNet: multi-scale residual blocks; memory by the picture's size",

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tfllv import contracts
-from tfllv.config.experiments import EXPERIMENTS, TrainConfig
+from tfllv.config.experiments import ALIASES, EXPERIMENTS, TrainConfig
 from tfllv.config.fields import check, convert, field_types, place_of
 
 
@@ -89,13 +89,18 @@ def _apply(config: Any, node: yaml.Node, where: str, prefix: str) -> Any:
     hints = field_types(type(config))
     metadata = {field.name: field.metadata for field in dataclasses.fields(config)}
     changes: dict[str, Any] = {}
+    aliases = ALIASES.get(type(config), {})
     seen: set[str] = set()
     for key, value in _pairs(node, where):
-        name, place = str(key.value), place_of(key, where)
+        given, place = str(key.value), place_of(key, where)
+        name = aliases.get(given, given)
         if name not in hints:
-            raise ValueError(f"{place}: unknown key `{prefix}{name}`; {contracts.nearest_name(name, hints)}")
+            raise ValueError(
+                f"{place}: unknown key `{prefix}{name}`; {contracts.nearest_name(name, [*hints, *aliases])}"
+            )
         if name in seen:
-            raise ValueError(f"{place}: the key `{prefix}{name}` stands here a second time; remove one.")
+            also = f", which is `{prefix}{name}`," if given != name else ""
+            raise ValueError(f"{place}: the key `{prefix}{given}`{also} stands here a second time; remove one.")
         seen.add(name)
         if dataclasses.is_dataclass(hints[name]):
             changes[name] = _apply(getattr(config, name), value, where, f"{prefix}{name}.")

@@ -20,6 +20,8 @@ from tfllv.diffusion.schedules import Schedule, spread_times
 
 # Called after each step with (number of the step from 0, steps in all, noisy signal, the signal's estimate).
 OnStep = Callable[[int, int, Any, Any], None]
+# Falling times to visit.
+Times = Sequence[int] | np.ndarray
 # Gives the standard normal noise of a step, of the signal's shape.
 Noise = Callable[[int], Any]
 
@@ -30,7 +32,7 @@ def sample_ddpm(
     schedule: Schedule,
     *,
     noise: Noise,
-    times: Sequence[int] | None = None,
+    times: Times | None = None,
     on_step: OnStep | None = None,
 ) -> Any:
     """Samples ancestrally: every step draws from the posterior of the one before (Ho et al. 2020, Eq. 7, Alg. 2).
@@ -57,7 +59,7 @@ def sample_ddim(
     noisy: Any,
     schedule: Schedule,
     *,
-    times: Sequence[int],
+    times: Times,
     eta: float = 0.0,
     noise: Noise | None = None,
     on_step: OnStep | None = None,
@@ -104,7 +106,7 @@ def sample_dpmpp2m(
     noisy: Any,
     schedule: Schedule,
     *,
-    times: Sequence[int],
+    times: Times,
     on_step: OnStep | None = None,
 ) -> Any:
     """Samples by DPM-Solver++ (2M), a second-order multistep solver (Lu et al. 2022, arXiv:2211.01095, Alg. 2).
@@ -195,7 +197,7 @@ def check(name: str, steps: int, schedule: Schedule) -> None:
         raise ValueError(f"`steps` must be a whole number from 1 to {len(schedule)}. Received: steps={steps}.")
 
 
-def _all(schedule: Schedule, times: Sequence[int] | None) -> Sequence[int]:
+def _all(schedule: Schedule, times: Times | None) -> Times:
     return range(len(schedule) - 1, -1, -1) if times is None else times
 
 

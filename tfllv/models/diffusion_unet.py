@@ -57,6 +57,7 @@ class DiffusionUNet(keras.Model):
       prediction: as the option.
       schedule: as the option.
       spread: one unit of the signal, in pictures' units; see `signal`.
+      condition_channels: of `condition`.
 
     Raises:
       ValueError: if an option is out of range or unknown.
@@ -91,13 +92,14 @@ class DiffusionUNet(keras.Model):
                     f"`{option}` must be one of {', '.join(known)}. Received: {option}='{value}'; "
                     f"{contracts.nearest_name(str(value), known)}"
                 )
-        self._options = {**sizes, "first_skip": bool(first_skip), "tone_guess": bool(tone_guess)}
+        self._options: dict[str, Any] = {**sizes, "first_skip": bool(first_skip), "tone_guess": bool(tone_guess)}
         self._options |= {"prediction": prediction, "schedule": schedule, "seed": seed}
         self._policy = None if dtype is None else keras.dtype_policies.get(dtype).name
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: 3})
         self.prediction, self.schedule = prediction, schedule
         self.multiple = patch << (depth - 1)
         self.spread = 0.2 if tone_guess else 0.5
+        self.condition_channels = 6 if tone_guess else 3
         self._make_layers(itertools.count(100_000 * seed), dtype)
         self(keras.Input((None, None, 3), name=contracts.IMAGE))  # makes the weights; export needs the recorded call
 
@@ -105,7 +107,7 @@ class DiffusionUNet(keras.Model):
         n_feat, depth, heads, patch = (self._options[name] for name in ("n_feat", "depth", "heads", "patch"))
         time = TIME_WIDTH * n_feat
         common: dict[str, Any] = {"time": time, "dtype": dtype}
-        given = patch * patch * (9 if self._options["tone_guess"] else 6)
+        given = patch * patch * (3 + self.condition_channels)
         widths = [given, *(n_feat << level for level in range(depth))]
         last = depth - 1
         self.time1 = dense(n_feat, time, seeds, "float32", "time1")

@@ -18,14 +18,17 @@ _SCALE_START, _SCALE_GROWS_AFTER, _SCALE_MOST = 2.0**15, 2000, 2.0**24
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Learning rate by update number: linear warm-up to `lr`, then constant or a cosine to `lr_end`.
+    """Learning rate by update number: linear warm-up to `lr`, then constant, a cosine to `lr_end`, or falling in steps.
 
     Attributes:
       lr: the rate after warm-up.
-      kind: `constant` or `cosine`.
+      kind: `constant`, `cosine` or `step`.
       steps: number of the update at which the cosine ends.
       warmup_steps: updates until `lr` is reached.
       lr_end: where the cosine ends.
+      gamma: factor of one step down.
+      batch_images: images an update.
+      step_images: images until the next step down: so it falls at an epoch's end where a batch spans two.
     """
 
     lr: float
@@ -33,6 +36,9 @@ class Schedule:
     steps: int = 1
     warmup_steps: int = 0
     lr_end: float = 0.0
+    gamma: float = 1.0
+    batch_images: int = 1
+    step_images: int = 1
 
     def __call__(self, update: tf.Tensor) -> tf.Tensor:
         """Returns the float32 rate of update number `update`, counted from 0."""
@@ -42,6 +48,9 @@ class Schedule:
             done = (at - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
             wave = 0.5 + 0.5 * tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))
             rate = self.lr_end + (self.lr - self.lr_end) * wave
+        elif self.kind == "step":
+            falls = tf.cast(update, tf.int64) * self.batch_images // self.step_images
+            rate *= tf.pow(self.gamma, tf.cast(falls, tf.float32))
         if self.warmup_steps:
             rate *= tf.minimum(1.0, (at + 1) / self.warmup_steps)
         return rate

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tfllv import contracts, models
-from tfllv.config import PairedConfig
+from tfllv.config import DiffusionConfig, PairedConfig
 from tfllv.inputs import files, pairs
 from tfllv.train.learner import Learner
 
@@ -43,7 +43,7 @@ def source(config: PairedConfig) -> pairs.PairedSource:
         paths = files.find_images(config.pairs, name="pairs")
         paths = files.select(paths, config.pairs, include=config.include, exclude=config.exclude)
         return pairs.DarkenedSource(paths, config.darken, flip=config.flip, seed=config.seed, **fitting)
-    columns = _select(pairs.find_pairs(config.pairs, splits=config.splits), config)
+    columns = select(pairs.find_pairs(config.pairs, splits=config.splits), config)
     changes: dict[str, Any] = {"flip": config.flip, "zoom": config.zoom, "exposure": config.exposure}
     changes |= {"mixup": config.mixup, "mixup_after": config.mixup_after}
     return pairs.PairedSource(columns, **changes, **fitting)
@@ -64,20 +64,22 @@ def validation(config: PairedConfig) -> pairs.PairedSource | None:
     return pairs.PairedSource(columns, cache_mb=config.cache_mb)
 
 
-def _select(columns: dict[str, list[pathlib.Path]], config: PairedConfig) -> dict[str, list[pathlib.Path]]:
-    """Applies `include` and `exclude` to the dark pictures; their truths go with them."""
+def select(
+    columns: dict[str, list[pathlib.Path]], config: PairedConfig | DiffusionConfig, *, folder: str = ""
+) -> dict[str, list[pathlib.Path]]:
+    """Applies `include` and `exclude` to the dark pictures, in `folder` or that of `pairs`; their truths go along."""
     if not config.include and not config.exclude:
         return columns
     low = columns[contracts.LOW]
-    data = pathlib.Path(config.pairs)
-    folder = data if data.is_dir() else data.parent
-    kept = set(files.select(low, folder, include=config.include, exclude=config.exclude))
+    data = pathlib.Path(folder or config.pairs)
+    base = data if data.is_dir() else data.parent
+    kept = set(files.select(low, base, include=config.include, exclude=config.exclude))
     chosen = [path in kept for path in low]
     return {key: [path for path, taken in zip(paths, chosen, strict=True) if taken] for key, paths in columns.items()}
 
 
 def parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """Returns `["n_feat=32"]` as {"n_feat": 32}; a whole number becomes one, anything else stays a word.
+    """Returns `["n_feat=32"]` as {"n_feat": 32}; whole numbers, true and false become such, the rest stays a word.
 
     Raises:
       ValueError: if a word has no `=`.
@@ -87,7 +89,8 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
         name, equals, value = (part.strip() for part in word.partition("="))
         if not equals or not name:
             raise ValueError(f"`options` must be `name=value`. Received: '{word}'.")
-        options[name] = int(value) if value.lstrip("-").isdigit() else value
+        switch = {"true": True, "false": False}.get(value)
+        options[name] = int(value) if value.lstrip("-").isdigit() else value if switch is None else switch
     return options
 
 
