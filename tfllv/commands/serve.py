@@ -77,7 +77,6 @@ def run(args: argparse.Namespace) -> int:
     loader.start()
     server.run()
     models.close()
-    log.write("stopped")
     if failures:
         raise failures[0]
     return 0

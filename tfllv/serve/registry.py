@@ -250,7 +250,7 @@ def _fingerprint(folder: pathlib.Path) -> tuple[Any, ...]:
 
 
 def model_name(folder: str | os.PathLike[str]) -> tuple[str, str]:
-    """Splits `NAME=DIR`; a plain DIR is named by its `tfllv.json`, else by its own name.
+    """Splits `NAME=DIR`; a plain DIR is named by the folder's own name.
 
     Raises:
       ValueError: if the name is not one that fits an address.

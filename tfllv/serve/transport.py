@@ -21,7 +21,7 @@ from typing import Any
 
 from waitress import adjustments, channel, parser, server, task, wasyncore
 
-from tfllv.serve import refusals, security
+from tfllv.serve import refusals, request_log, security
 from tfllv.serve.app import ARRIVAL
 from tfllv.serve.refusals import RefusalError
 from tfllv.serve.service import Service
@@ -33,6 +33,7 @@ _LIGHT_THREADS = 2
 _WATERMARK = 32 << 20  # bytes of an answer that are made ahead of what the client has fetched
 _KEEP_ALIVE = 30  # seconds
 _LOOK = 0.5  # seconds between two looks for transfers that take too long
+_LINGER = 0.3  # seconds without any request after which a server that is to stop ends
 _log = logging.getLogger("tfllv.serve")
 
 
@@ -128,6 +129,11 @@ class _Channel(channel.HTTPChannel):
     error_task_class = _ErrorTask
 
     @property
+    def new(self) -> bool:
+        """Whether it was opened less than a second ago, and has not been heard of."""
+        return time.time() - self.creation_time < 1 and self.last_activity == self.creation_time
+
+    @property
     def held(self) -> int:
         """Bytes of bodies and answers in memory, and those that are announced."""
         incoming = [*self.requests, *([self.request] if self.request else [])]
@@ -182,6 +188,16 @@ class _Server(server.TcpWSGIServer):
 
     channel_class = _Channel
     transport: Transport
+
+    def close_door(self) -> None:
+        """Takes in who has knocked already, and lets nobody else knock; threads can still wake the loop."""
+        for _ in range(self.adj.backlog):
+            inside = len(self._map)
+            self.handle_accept()
+            if len(self._map) == inside:
+                break
+        self.accepting = False
+        wasyncore.dispatcher.close(self)
 
 
 class Transport:
@@ -294,8 +310,10 @@ class Transport:
         """Logs and counts a request that the application never saw."""
         refusal = request.error.refusal
         self._service.metrics.count("tfllv_requests_total", {"route": "none", "status": str(refusal.status)})
+        given = getattr(request, "headers", {}).get("X_REQUEST_ID")
         self._service.log.write(
             "request",
+            id=request_log.request_id(given),
             client=where.addr[0] if where.addr else None,
             method=getattr(request, "command", None),
             status=refusal.status,
@@ -305,27 +323,40 @@ class Transport:
 
     def run(self) -> None:
         """Serves until `stop` is called, and then until what was accepted is done."""
-        end, looked = float("inf"), 0.0
-        while True:
+        looked = 0.0
+        while not self._stop.is_set():
             wasyncore.poll2(timeout=_LOOK, map=self._map)
             if time.monotonic() - looked >= _LOOK:
                 self._end_overdue()
                 looked = time.monotonic()
-            if not self._stop.is_set():
-                continue
-            self._service.stopping = True
-            end = min(end, time.monotonic() + self._limits.grace)
-            if time.monotonic() > end or not self._busy():
-                break
-        left = [item for item in self._channels() if item.requests]
-        if left:
-            _log.warning("requests given up", extra={"fields": {"requests": len(left)}})
+        self._service.stopping = True
+        self._finish(time.monotonic() + self._limits.grace)
+        lost = sum(len(item.requests) or bool(item.total_outbufs_len) for item in self._channels())
+        self._service.log.write("stopped", lost=lost)
         self._dispatcher.shutdown()
         wasyncore.close_all(self._map)
 
-    def _busy(self) -> bool:
-        """Whether a request is arriving, in work, or its answer not fetched."""
-        return any(item.requests or item.request or item.total_outbufs_len for item in self._channels())
+    def _finish(self, end: float) -> None:
+        """Finishes what was accepted, then closes the door, then answers those who are still inside."""
+        while self._accepted() and time.monotonic() < end:
+            wasyncore.poll2(timeout=_LINGER / 10, map=self._map)
+            self._end_overdue()
+        for listener in self._servers:
+            listener.close_door()
+        last = quiet = time.monotonic() + _LINGER
+        while time.monotonic() < min(quiet, last + 10 * _LINGER):
+            wasyncore.poll2(timeout=_LINGER / 10, map=self._map)
+            # One who has come in just now may not have said yet what is wanted.
+            if any(item.requests or item.request or item.total_outbufs_len or item.new for item in self._channels()):
+                quiet = time.monotonic() + _LINGER
+
+    def _accepted(self) -> bool:
+        """Whether a request that was let in is arriving, in work, or its answer not fetched."""
+        for item in self._channels():
+            known = [*item.requests, *([item.request] if item.request else [])]
+            if item.total_outbufs_len or any(request.error is None for request in known):
+                return True
+        return False
 
     def stop(self) -> None:
         """Tells the server to stop; may be called by a signal handler."""

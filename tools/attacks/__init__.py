@@ -1,0 +1,1 @@
+"""The attacks on the service behind the figures of the README."""
