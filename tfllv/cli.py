@@ -17,6 +17,7 @@ from tfllv import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "enhance": ("brighten dark images, folders or videos", "tfllv.commands.enhance"),
+    "segment": ("write every pixel's class of dark images", "tfllv.commands.segment"),
     "darken": ("darken well-lit images by a named recipe and a seed", "tfllv.commands.darken"),
     "compare": ("put every method side by side on one page, with measured figures", "tfllv.commands.compare"),
     "train": ("train a network from a configuration file", "tfllv.commands.train"),

@@ -59,7 +59,8 @@ def create(args: argparse.Namespace) -> dict[str, int]:
     if output.exists():
         raise FileExistsError(f"`output` must not be there yet. Received: '{output}'.")
     images, masks = labels.find_maps(args.images, args.masks)
-    ids = np.where(np.arange(256) < args.num_classes, np.arange(256), contracts.IGNORE_LABEL)
+    # Every id that is no class is void here: no patch is of it.
+    ids = labels.class_ids(args.num_classes, range(args.num_classes, 256))
     places = find_patches([labels.read_map(path, ids) for path in masks], args)
     rows = []
     for number, path in enumerate(images):

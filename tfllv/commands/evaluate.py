@@ -7,8 +7,13 @@ import importlib
 
 KINDS: dict[str, tuple[str, str]] = {
     "restoration": ("score pictures against their truths, by every protocol", "tfllv.commands.evaluate_restoration"),
+    "detections": ("score what a detector found, by class and light", "tfllv.commands.evaluate_detections"),
     "leakage": ("find pictures of one scene in two sets, such as training and test", "tfllv.commands.evaluate_leakage"),
     "probe": ("classify pictures by encoders' features, one protocol for all of them", "tfllv.commands.evaluate_probe"),
+    "segmentation": (
+        "score a network's maps of classes: mIoU, IoU of each class",
+        "tfllv.commands.evaluate_segmentation",
+    ),
 }
 
 

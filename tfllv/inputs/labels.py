@@ -54,7 +54,7 @@ class SegmentationSource(pipeline.ImageSource):
         columns = {picture: images, **beside, contracts.MASK: masks}
         super().__init__(columns, size=size, fit=fit, cache_mb=cache_mb)
         self.num_classes = num_classes
-        self._ids = _lookup(num_classes, void)
+        self._ids = class_ids(num_classes, void)
         for image, *others in zip(*columns.values(), strict=True):
             _check_sizes(image, others)
 
@@ -176,7 +176,7 @@ def read_map(path: pathlib.Path, ids: np.ndarray) -> np.ndarray:
     return result.astype(np.uint8)
 
 
-def _lookup(num_classes: int, void: Sequence[int]) -> np.ndarray:
+def class_ids(num_classes: int, void: Sequence[int]) -> np.ndarray:
     """Returns what each of 256 values means: its class, `IGNORE_LABEL`, or -1."""
     if not 1 <= num_classes <= contracts.IGNORE_LABEL:
         raise ValueError(f"`num_classes` must be from 1 to 255. Received: num_classes={num_classes}.")
