@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tfllv import contracts
-from tfllv.detection import compat, detector, reloading
+from tfllv.detection import compat, detector, live_detector, reloading
 from tfllv.detection.detector import Found
 from tfllv.inputs import files, image_files
 
@@ -224,8 +224,7 @@ def export(
         examples = side_inputs.examples() if side_inputs else {}
         process = reloading.start(made / detector.SAVED_MODEL, pictures, tried, side_inputs=examples)
         try:
-            with _fitting(checkpoint):
-                live = run_live(config, checkpoint, pictures, examples)
+            live = run_live(config, checkpoint, pictures, examples)
             report = compare(live, reloading.finish(process, tried))
         finally:
             process.kill()
@@ -284,29 +283,12 @@ def run_live(
 ) -> list[Found]:
     """Builds the model anew, restores the trained checkpoint and runs it over pictures.
 
-    As a graph, because a graph's convolutions are fused: what a first stage of random weights proposes is nearly tied,
-    and run one by one the operations choose others.
-
     Raises:
-      AssertionError, ValueError: if the checkpoint lacks a variable of the model, or has it in another shape.
+      ValueError: if the checkpoint does not fit the model.
     """
-    import tensorflow as tf
-    from object_detection.builders import model_builder
-
-    model = model_builder.build(config.model, is_training=False)
-    status = tf.train.Checkpoint(model=model).restore(str(checkpoint)).expect_partial()
-    more = {name: tf.constant(value) for name, value in side_inputs.items()}
-
-    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
-    def detect(batch: Any) -> dict[str, Any]:
-        images, shapes = model.preprocess(tf.cast(batch, tf.float32))
-        outputs = dict(model.postprocess(model.predict(images, shapes, **more), shapes))
-        outputs["detection_classes"] += 1  # TFOD counts from 0 inside
-        return outputs
-
-    results = [Found.of(detect(pixels[None])) for pixels in pictures]
-    status.assert_existing_objects_matched()
-    return results
+    live = live_detector.LiveDetector(config, side_inputs=side_inputs)
+    live.restore(checkpoint)
+    return [live(pixels) for pixels in pictures]
 
 
 def compare(live: Sequence[Found], exported: Sequence[Found]) -> Report:

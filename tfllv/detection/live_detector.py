@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ _PROBE = 256
 class LiveDetector:
     """The model of a configuration; called on one picture, as `detector.Detector` is."""
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any, *, side_inputs: Mapping[str, np.ndarray] | None = None):
         """Builds the model.
 
         Args:
           config: a `TrainEvalPipelineConfig`.
+          side_inputs: what models such as Context R-CNN take beside the picture; the same for every picture.
 
         Raises:
           ValueError: if the configuration asks for what is not done here.
@@ -37,11 +39,12 @@ class LiveDetector:
         from object_detection.builders import model_builder
 
         model = model_builder.build(config.model, is_training=False)
+        beside = {name: tf.constant(value) for name, value in (side_inputs or {}).items()}
 
         @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
         def detect(pixels: Any) -> dict[str, Any]:
             images, shapes = model.preprocess(tf.cast(pixels, tf.float32))
-            outputs = model.postprocess(model.predict(images, shapes), shapes)
+            outputs = model.postprocess(model.predict(images, shapes, **beside), shapes)
             return {**outputs, "detection_classes": outputs["detection_classes"] + 1}  # TFOD counts from 0 inside
 
         self._model, self._detect = model, detect
