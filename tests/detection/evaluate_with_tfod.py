@@ -39,7 +39,7 @@ model { ssd {
   post_processing { batch_non_max_suppression { score_threshold: 1e-8 iou_threshold: 0.5
     max_detections_per_class: 50 max_total_detections: 50 } score_converter: SIGMOID }
 } }
-train_config { batch_size: 1 num_steps: 7 
+train_config { batch_size: 1 num_steps: 7
   optimizer { adam_optimizer { learning_rate { constant_learning_rate { learning_rate: 0.001 } } }
     use_moving_average: false } }
 eval_config { metrics_set: "coco_detection_metrics" use_moving_averages: false batch_size: 1 }

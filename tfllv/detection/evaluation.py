@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import tfllv
-from tfllv.detection import coco_metrics, evaluation_page, examples, lighting, results
+from tfllv.detection import coco_metrics, evaluation_page, examples, lighting, paired, results
 from tfllv.detection.detector import Found, ImageMasks
 from tfllv.detection.results import Detections, ImageDetections
 from tfllv.detection.truth import Truth
@@ -170,8 +170,8 @@ def text(report: Mapping[str, Any]) -> str:
         parts += [lighting.table(report["cells"], place=place) for place in (None, *lighting.PLACES) if place in places]
     else:
         parts.append(lighting.table(report["cells"]))
-    parts.append(f"Intervals: {report['protocol_interval']}.")
-    return "\n\n".join([*parts, *report["notes"]])
+    parts += [f"Intervals: {report['protocol_interval']}.", paired.text(report), *report["notes"]]
+    return "\n\n".join(part for part in parts if part)
 
 
 def write(

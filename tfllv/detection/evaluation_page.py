@@ -167,29 +167,27 @@ def _comparison(report: Mapping[str, Any]) -> str:
     if not found:
         return ""
     body = "".join(
-        f'<tr><th scope="row">{key}</th><td>{_percent(found["normal"][key])}</td><td>{_percent(found["low"][key])}</td>'
-        f"{_difference(found['drop'][key])}</tr>"
+        f'<tr><th scope="row">{key}</th><td>{_percent(found[key]["before"])}</td>'
+        f"<td>{_percent(found[key]['after'])}</td>{_difference(found[key])}</tr>"
         for key in ("AP50", "AP")
     )
     return (
         '<h2 id="lights-compared">Normal and low light</h2><p class="hint">The same pictures in both lights, paired by '
         f"name: {found['pictures']}.</p>"
         '<div class="table"><table><thead><tr><th scope="col">%</th><th scope="col">Normal</th><th scope="col">Low'
-        f'</th><th scope="col">Drop</th></tr></thead><tbody>{body}</tbody></table></div>'
+        f'</th><th scope="col">Change, points</th></tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
 def _difference(row: Mapping[str, Any] | None) -> str:
-    if row is None or row["difference"] is None:
+    if row is None:
         return '<td class="none">–</td>'
-    verdict = row.get("verdict", "")
-    p = "" if row.get("p") is None else f", p {_p(row['p'])}"
-    below = f"{_range(row['interval'])}{p}" if row["interval"] else "no interval"
-    return f'<td class="{verdict}">{100 * row["difference"]:+.1f}<small>{below}</small></td>'
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+    p = row.get("p_adjusted", row["p"])
+    below = "no interval"
+    if row["interval"]:
+        low, high = (100 * end for end in row["interval"])
+        below = f"{low:+.1f} to {high:+.1f}" + ("" if p is None else f", p {f'{p:.3f}' if p >= 0.001 else '&lt; .001'}")
+    return f'<td class="{row.get("verdict", "")}">{100 * row["difference"]:+.1f}<small>{below}</small></td>'
 
 
 def _enhancers(report: Mapping[str, Any]) -> str:
@@ -200,20 +198,23 @@ def _enhancers(report: Mapping[str, Any]) -> str:
     lights = [light for light in (None, *exdark.LIGHTING) if any(row["lighting"] == light for row in rows)]
     names = list(dict.fromkeys(row["method"] for row in rows))
     found = {(row["method"], row["lighting"]): row for row in rows}
-    head = "".join(f'<th scope="col">{light or "All"}</th>' for light in lights)
+    counts = {row["lighting"]: row["images"] for row in rows}
+    head = "".join(
+        f'<th scope="col">{light or "All"}<small>{_many(counts[light], "picture")}</small></th>' for light in lights
+    )
     body = "".join(
         f'<tr><th scope="row"><code>{_escape(name)}</code></th>'
-        + "".join(_difference(found.get((name, light))) for light in lights)
+        + "".join(_difference(found[name, light]["AP"] if (name, light) in found else None) for light in lights)
         + "</tr>"
         for name in names
     )
-    answers = "".join(f"<li>{_escape(answer)}</li>" for answer in report["answers"])
+    answers = "".join(f"<li>{_escape(answer)}.</li>" for answer in report["answers"])
     return (
-        f'<h2 id="enhancers">Does enhancing help?</h2><ul class="answers">{answers}</ul>'
-        '<p class="hint">Difference of AP50, in points, of the same detector on enhanced pictures and on the pictures '
-        "as they are; paired bootstrap over pictures, p-values adjusted for the number of tests (Holm).</p>"
+        f'<h2 id="enhancers">Does enhancing help this detector?</h2><ul class="answers">{answers}</ul>'
+        '<p class="hint">Change of AP, in points, from the pictures as they are to the enhanced ones. Paired bootstrap '
+        "over pictures, p-values adjusted for the number of tests (Holm); coloured below .05.</p>"
         '<div class="table" tabindex="0" role="region" aria-labelledby="enhancers"><table><thead><tr>'
-        f'<th scope="col">AP50, points</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<th scope="col">Change of AP</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
