@@ -99,7 +99,7 @@ function remove(photo) {
   stage.clear();
   if (photos.length) {
     show(photos[Math.min(index, photos.length - 1)]);
-    $(shown.id).focus();
+    $(photos.length > 1 ? shown.id : "stage").focus(); // one photo alone has no strip
   } else {
     document.body.classList.add("empty");
     $("welcome").hidden = false;

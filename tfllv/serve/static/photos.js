@@ -101,7 +101,7 @@ export class Queue {
     };
     step({ status: "sending", share: 0 });
     try {
-      if (!photo.kind) photo.kind = await kindOf(photo.file);
+      photo.kind ||= await kindOf(photo.file);
       const format = photo.format, start = performance.now();
       const blob = await send("enhance", photo.file, photo.name, { method, format }, {
         onProgress: (share) => step(share < 1 ? { status: "sending", share } : { status: "working", share: 1 }),

@@ -51,6 +51,7 @@ async function mayBeTurned(blob, kind) {
 /** The levels of an upload as the browser reads it, or null where it cannot, or might turn it otherwise. */
 export async function decodeUpload(photo) {
   if (photo.upright) return decode(photo.upright);
+  photo.kind ||= await kindOf(photo.file);
   return (await mayBeTurned(photo.file, photo.kind)) ? null : decode(photo.file);
 }
 

@@ -25,6 +25,7 @@ export class Stage {
 
   clear() {
     Object.assign(this, { before: null, after: null, size: null, strength: 1, overlays: {} });
+    this.bar.hidden = true; // not only from the next frame on
     this.changed();
   }
 
@@ -78,7 +79,7 @@ export class Stage {
   /** Zooms to `zoom`; the point (x, y) of the canvas stays where it is. */
   zoomTo(zoom, x = this.canvas.width / 2, y = this.canvas.height / 2) {
     if (!this.size) return;
-    const next = Math.min(Math.max(zoom, this.fitted), Math.max(MOST_ZOOM, this.fitted)), change = next / this.zoom;
+    const next = Math.min(Math.max(zoom, Math.min(1, this.fitted)), MOST_ZOOM), change = next / this.zoom;
     this.zoom = next;
     this.place(x - (x - this.x) * change, y - (y - this.y) * change);
   }
