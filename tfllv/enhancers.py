@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfllv import contracts
+from tfllv import contracts, models
 
 # Side of a tile, in pixels, where none is asked for; a float32 picture of that size takes 12 MB.
 TILE = 1024
@@ -29,6 +29,7 @@ class Method:
       module: where the function (classical) or the enhancer factory (network) is.
       function: its name.
       halo: pixels around an output pixel that it depends on; None where it depends on the whole image.
+      network: its network's key in `models.MODELS`, where that is not the method's own.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Method:
     module: str
     function: str
     halo: int | None = None
+    network: str = ""
 
 
 METHODS: dict[str, Method] = {
@@ -106,6 +108,7 @@ METHODS: dict[str, Method] = {
         "after Ho et al. 2020, arXiv:2006.11239; Lu et al. 2022, arXiv:2211.01095",
         "tfllv.runner.diffusion",
         "diffusion_enhancer",
+        network="diffusion_unet_small",
     ),
     "mirnet": Method(
         "network",
@@ -113,6 +116,14 @@ METHODS: dict[str, Method] = {
         "Zamir et al. 2020, arXiv:2003.06792",
         "tfllv.runner.image_network",
         "image_enhancer",
+    ),
+    "multitask": Method(
+        "network",
+        "multi-task ResNet-50 U-Net, trained to brighten and to segment",
+        "Ronneberger et al. 2015, arXiv:1505.04597; He et al. 2016, arXiv:1512.03385",
+        "tfllv.runner.image_network",
+        "multitask_enhancer",
+        network="resnet_unet",
     ),
     "zero_dce": Method(
         "network",
@@ -192,6 +203,13 @@ class Enhancer:
         """
         del smoothing
         return self.__call__
+
+
+def needs_weights(name: str) -> bool:
+    """Whether the method runs only with weights of the user's own: it is a network, and none are shipped for it."""
+    method = METHODS[name]
+    network = method.network or name
+    return method.kind == "network" and (network not in models.MODELS or models.shipped_weights(network) is None)
 
 
 def get(name: str, **options: Any) -> Enhancer:

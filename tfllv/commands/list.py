@@ -35,7 +35,7 @@ def methods() -> list[dict[str, Any]]:
     """The rows of `enhancers.METHODS`: name, kind, summary, source, weights (None for a classical method)."""
     rows = []
     for name, method in enhancers.METHODS.items():
-        weights = _weights(name) if method.kind == "network" else None
+        weights = (NEEDED if enhancers.needs_weights(name) else SHIPPED) if method.kind == "network" else None
         described = (name, method.kind, method.summary, method.source, weights)
         rows.append(dict(zip(METHOD_COLUMNS, described, strict=True)))
     return rows

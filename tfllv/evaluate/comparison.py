@@ -99,7 +99,7 @@ def compare(
             raise ValueError(f"no picture could be read: {reasons}")
         bench = _Bench(photos, pathlib.Path(scratch), runs, failed)
         for name in names:
-            if name in models.MODELS and name not in weights and models.shipped_weights(name) is None:
+            if name not in weights and enhancers.needs_weights(name):
                 bench.skipped.append({"method": name, "reason": "no weights are shipped; pass --weights NAME=FILE"})
                 continue
             say(f"{name}: {len(photos)} pictures")

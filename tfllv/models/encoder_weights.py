@@ -26,6 +26,7 @@ _DEPTHS = {
     (3, 4, 23, 3, "bottleneck"): "ResNet-101",
     (3, 8, 36, 3, "bottleneck"): "ResNet-152",
 }
+ENCODER_CONVOLUTIONS = 53
 _BLOCK = re.compile(r"^layer([1-4])\.(\d+)\.")
 
 
@@ -88,6 +89,46 @@ def find_encoder(state: Mapping[str, Any], path: str) -> dict[str, Any]:
             f"({', '.join(map(str, depth[:4]))} {depth[4]} blocks)."
         )
     return inner
+
+
+def network_options(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the options of `resnet_unet` that the shapes in its weights file tell: its classes, width and blocks.
+
+    Raises:
+      ValueError: if the file is no weights file of `resnet_unet`.
+    """
+    import h5py
+
+    kernels: list[tuple[int, ...]] = []
+    heads: list[tuple[int, ...]] = []
+
+    def note(name: str, entry: Any) -> None:
+        shape = getattr(entry, "shape", ())
+        if len(shape) == 4:
+            kernels.append(shape)
+            # Heads alone have a bias, the second variable of their layer.
+            if "1" in entry.parent:
+                heads.append(shape)
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(note)
+    except OSError:
+        raise ValueError(f"{path}: expected a weights file of `resnet_unet`; found no HDF5 file.") from None
+    decoder = len(kernels) - len(heads) - ENCODER_CONVOLUTIONS
+    if len(heads) not in (1, 2) or decoder < 10 or len({shape[2] for shape in heads}) != 1:
+        raise ValueError(f"{path}: expected a weights file of `resnet_unet`; found another network's.")
+    width = heads[0][2]
+    channels = sorted(shape[3] for shape in heads)
+    if len(heads) == 1:
+        # Whether three channels are a picture or three classes cannot be told; a picture is what is asked for.
+        task = "enhancement" if channels == [3] else "segmentation"
+        options = {"tasks": task, "num_classes": channels[0]}
+    else:
+        options = {"num_classes": next((count for count in channels if count != 3), 3)}
+        # Two convolutions a block: five blocks of both tasks, less those that are shared.
+        options["shared_blocks"] = 10 - decoder // 2
+    return {"width": width, **options}
 
 
 def make_plain(backbone: resnet.ResNet50) -> keras.Model:

@@ -7,7 +7,8 @@ strip by strip, which gives the same result in bounded memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -176,11 +177,43 @@ def image_enhancer(
     Raises:
       ValueError: if there are no weights for it, or they are of another network; or `precision` is unknown.
     """
+    return ImageEnhancer(name, _build(name, weights, precision, options))
+
+
+def _build(network: str, weights: str | None, precision: str, options: Mapping[str, Any]) -> Any:
     if precision not in networks.PRECISIONS:
         raise ValueError(
             f"`precision` must be one of {', '.join(networks.PRECISIONS)}. Received: precision='{precision}'."
         )
     dtype = {} if precision == "float32" else {"dtype": f"mixed_{precision}"}
-    model = models.build(name, **dtype, **options)
-    networks.load_weights(model, name, weights)
-    return ImageEnhancer(name, model)
+    model = models.build(network, **dtype, **options)
+    networks.load_weights(model, network, weights)
+    return model
+
+
+def multitask_enhancer(
+    name: str, *, weights: str | None = None, precision: str = "float32", **options: Any
+) -> ImageEnhancer:
+    """Makes the enhancer of the multi-task network; called by `enhancers.get`.
+
+    Args:
+      name: `multitask`.
+      weights: a `.weights.h5` file of `resnet_unet`; its number of classes, width and blocks are read from it.
+      precision: as `image_enhancer`.
+      **options: of the network, such as `variant=v1` where its encoder came from Keras Applications.
+
+    Raises:
+      ValueError: if there are no weights, or they are of another network; or `precision` is unknown.
+    """
+    from tfllv.models import encoder_weights
+
+    if weights is None:
+        raise ValueError(
+            f"`weights` must be given: none are shipped for '{name}'. Train them with `tfllv train "
+            "configs/multitask_camvid.yaml`, then pass the run's final.weights.h5."
+        )
+    if pathlib.Path(weights).is_file() and weights.endswith(encoder_weights.KERAS_SUFFIX):
+        options = {**encoder_weights.network_options(weights), **options}
+    if options.get("tasks") == "segmentation":
+        raise ValueError(f"`weights` must be of a network that gives a picture. Received: {weights}, which segments.")
+    return ImageEnhancer(name, _build(enhancers.METHODS[name].network, weights, precision, options))

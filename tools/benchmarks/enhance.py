@@ -100,15 +100,15 @@ def large_photo() -> list[dict]:
     """Peak memory of `tfllv enhance` on one 6000x4000 JPEG, every method in a process of its own."""
     import cv2
 
-    from tfllv import enhancers, models
+    from tfllv import enhancers
 
     found = []
     with tempfile.TemporaryDirectory() as work:
         source = pathlib.Path(work) / "large.jpg"
         noise = np.random.default_rng(0).integers(0, 90, (500, 750, 3)).astype(np.uint8)
         cv2.imwrite(str(source), cv2.resize(noise, (6000, 4000)))
-        for name, method in enhancers.METHODS.items():
-            if method.kind == "network" and not models.shipped_weights(name):
+        for name in enhancers.METHODS:
+            if enhancers.needs_weights(name):
                 continue
             command = ["-m", "tfllv", "enhance", str(source), "-o", f"{work}/{name}", "--method", name]
             run = subprocess.run([sys.executable, "-c", _PEAK, *command], capture_output=True, text=True, check=True)
