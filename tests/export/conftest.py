@@ -30,6 +30,12 @@ def server():
 
 
 @pytest.fixture(scope="session")
+def compare_exports():
+    """The module `tools/compare_exports.py`."""
+    return module(ROOT / "tools" / "compare_exports.py")
+
+
+@pytest.fixture(scope="session")
 def sgz():
     """The shipped SGZ, on its way out."""
     from tfllv.export import product
