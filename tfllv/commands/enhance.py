@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import sys
 import warnings
 from typing import Any
 
 PRECISIONS = ("float32", "bfloat16")
 _DEFAULT_METHOD = "sgz"
 _SMALLEST_TILE = 64
+_DIFFUSION = ("sampler", "steps", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="images, folders, globs or videos")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images, folders, globs or videos; or a set of TFRecords"
+    )
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="a folder, or a file name where there is one input"
     )
@@ -28,8 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "configs/sgz.yaml, whose network is taken; the command line wins",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="of a network's convolutions (default: float32)")
+    parser.add_argument("--sampler", metavar="NAME", help="of diffusion: ddpm, ddim or dpmpp2m (default: dpmpp2m)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of diffusion: network calls a tile (default: 10)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of diffusion: of its noise (default: 0)")
     parser.add_argument(
         "--tile", default="auto", metavar="auto|off|N", help=f"side of a tile in pixels, >= {_SMALLEST_TILE}"
+    )
+    parser.add_argument(
+        "--record_format", default="jpeg", choices=("jpeg", "png"), help="of pictures in TFRecords (default: jpeg, 95)"
     )
     parser.add_argument("-r", "--recursive", action="store_true", help="look into sub-folders too")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
@@ -57,7 +67,10 @@ def run(args: argparse.Namespace) -> int:
     """Enhances; returns 0 if all inputs were done, 1 if any was not."""
     method, options = choose_method(args)
     _check_numbers(args)
-    from tfllv.runner import files, plan
+    from tfllv.runner import files, plan, records
+
+    if any(records.is_set(path) for path in args.paths):
+        return _enhance_records(args, method, options)
 
     tasks = plan.plan_tasks(args.paths, args.output, recursive=args.recursive, overwrite=args.overwrite)
     silence_decoders()
@@ -75,13 +88,38 @@ def run(args: argparse.Namespace) -> int:
     return summary.exit_code
 
 
+def _enhance_records(args: argparse.Namespace, method: str, options: dict[str, Any]) -> int:
+    """Enhances the pictures of one set of TFRecords; returns 0, or 1 where records had to be left out."""
+    import hashlib
+
+    from tfllv.runner import records
+
+    if len(args.paths) != 1:
+        raise ValueError(f"`PATH` must be one set of TFRecords, or pictures. Received: {len(args.paths)} paths.")
+    silence_decoders()
+    enhancer = get_enhancer(method, options)
+    settings = {key: value for key, value in sorted(options.items()) if key != "weights"}
+    if options.get("weights"):
+        settings["weights"] = hashlib.sha256(pathlib.Path(options["weights"]).read_bytes()).hexdigest()
+    tile = _parse_tile(args.tile)
+    builder = records.EnhancedBuilder(
+        method, repr(settings), args.record_format, lambda picture: enhancer.tiled(picture, tile)
+    )
+    count, report = records.enhance_set(
+        args.paths[0], args.output, builder, overwrite=args.overwrite, say=lambda line: print(line, file=sys.stderr)
+    )
+    report.show(sys.stderr)
+    print(f"{count} records in '{args.output}', {len(report)} left out")
+    return 1 if len(report) else 0
+
+
 def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Returns the method and its options, from the config file and, above it, the command line."""
     from tfllv import contracts, enhancers
 
     options = _read_config(args.config) if args.config else {}
     options.update(_parse_options(args.options))
-    for key in ("method", "weights", "precision"):
+    for key in ("method", "weights", "precision", *_DIFFUSION):
         if getattr(args, key) is not None:
             options[key] = getattr(args, key)
     method = options.pop("method", _DEFAULT_METHOD)
@@ -96,6 +134,9 @@ def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
                 )
     elif options.get("precision", PRECISIONS[0]) not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {options['precision']}.")
+    for key in _DIFFUSION:
+        if getattr(args, key) is not None and method != "diffusion":
+            raise ValueError(f"`--{key}` is for --method diffusion. Received: {options[key]} with '{method}'.")
     if options.get("weights") is not None and not pathlib.Path(options["weights"]).is_file():
         raise FileNotFoundError(f"`--weights` must be a file. Received: '{options['weights']}', which does not exist.")
     return method, options
@@ -116,6 +157,10 @@ def _read_config(path: str) -> dict[str, Any]:
     from tfllv import config as configs
 
     experiment = configs.load(path)
+    if content["experiment"] == "diffusion":
+        from tfllv.train import paired
+
+        return {"method": "diffusion", "model": experiment.model} | paired.parse_options(experiment.options)
     chosen = {"method": experiment.model}
     # The options with which `tfllv train` builds it.
     keys = {"sgz": ("scale_factor", "conv_type"), "zero_dce_pp": ("scale_factor",)}.get(experiment.model, ())

@@ -160,6 +160,26 @@ def parse(data: bytes) -> dict[str, list[Any]]:
     return found
 
 
+def replace(data: bytes, changes: Mapping[str, bytes]) -> bytes:
+    """Returns a `tf.train.Example` with other values for some features of one `bytes` each; all others stay.
+
+    Args:
+      data: a record's payload; keys outside the schema are kept.
+      changes: key -> its new value.
+
+    Raises:
+      ValueError: if the bytes are not an Example.
+    """
+    entries = {}
+    for _, features in _fields(data, only=1):
+        for _, entry in _fields(features, only=1):
+            key = next((str(body, "utf-8") for field, body in _fields(entry) if field == 1), "")
+            entries[key] = bytes(entry)
+    for key, value in changes.items():
+        entries[key] = _block(1, key.encode()) + _block(2, _block(_FIELD_OF_KIND["bytes"], _block(1, value)))
+    return _block(1, b"".join(_block(1, entries[key]) for key in sorted(entries)))
+
+
 def _values(feature: Any) -> list[Any]:
     values: list[Any] = []
     for field, body in _fields(feature):
