@@ -47,7 +47,7 @@ def test_files_of_another_network_are_one_line(weights, tmp_path):
     for name, words in (("dce", "found another network's"), ("text", "found no HDF5 file")):
         with pytest.raises(ValueError, match=rf"{name}\.weights\.h5: expected a weights file of .*{words}"):
             enhancers.get("multitask", weights=str(tmp_path / f"{name}.weights.h5"))
-    with pytest.raises(ValueError, match="`weights` must be given: none are shipped for 'multitask'. Train them"):
+    with pytest.raises(ValueError, match=r"`weights` must be given: none are shipped for 'multitask'\. Train them"):
         enhancers.get("multitask")
 
 

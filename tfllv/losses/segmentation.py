@@ -54,7 +54,7 @@ def balance(counts: np.ndarray, rule: str) -> np.ndarray:
 
     `median`: the median frequency over a class's own, its frequency being its share of the pixels of those pictures
     that have it (Eigen and Fergus, ICCV 2015, https://arxiv.org/abs/1411.4734). `log`: 1 / ln(1.02 + its share of all
-    pixels) (ENet, Paszke et al., 2016, https://arxiv.org/abs/1606.02147), which is milder. `none`: 1 each.
+    pixels) (ENet, Paszke et al., 2016, https://arxiv.org/abs/1606.02147), at most 50. `none`: 1 each.
 
     Args:
       counts: [N, C], the pixels of each class in each training picture; no class's pixels are in none of them.
