@@ -44,7 +44,7 @@ class Evaluation:
     Attributes:
       report: the numbers; see above.
       worst: pictures with missed objects, worst first.
-      false: pictures with false detections, the most confident first.
+      false: further pictures with false detections, the most confident first.
       label_map: class id -> name.
     """
 
@@ -76,7 +76,7 @@ def evaluate(
       seed: of the bootstrap.
       level: of confidence.
       min_score: what a detection must score to count in the examples; the numbers count all.
-      count: the most examples of misses.
+      count: the most examples of misses; a quarter of it, of false detections.
       about: further entries of the report.
 
     Raises:
@@ -107,8 +107,10 @@ def evaluate(
         "seed": seed,
         "level": level,
     }
-    false = examples.find_false(truth, detections, count=min(count, 6), min_score=min_score)
-    return Evaluation(report, tuple(worst), tuple(false), truth.label_map)
+    shown = {example.truth.file for example in worst}
+    false = examples.find_false(truth, detections, count=count, min_score=min_score)
+    unseen = [example for example in false if example.truth.file not in shown]
+    return Evaluation(report, tuple(worst), tuple(unseen[: count // 4]), truth.label_map)
 
 
 def detect(

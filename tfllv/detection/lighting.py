@@ -19,6 +19,8 @@ from tfllv.records import exdark
 RESAMPLES = 1000
 LEVEL = 0.95
 PLACES = ("indoor", "outdoor")
+# Pictures below which no interval is given: resamples of so few are alike, and would seem sure.
+FEWEST = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ def cells(
 
     Returns:
       One row a cell that has objects: `class` (None: the mean over classes), `lighting`, `place`, `images` (those with
-      such objects), `objects`, `AP`, `AP50` and `AP_interval`, `AP50_interval` (None for fewer than two images).
+      such objects), `objects`, `AP`, `AP50` and `AP_interval`, `AP50_interval` (None below `FEWEST` images).
 
     Raises:
       ValueError: if `resamples` or `level` is out of range.
@@ -100,7 +102,7 @@ def _row(
     row["objects"] = int(sum(each.truths.sum() for each in matches))
     for key, value, values in zip(("AP", "AP50"), found, drawn, strict=True):
         row[key] = value
-        ends = average_precision.interval(values, value, level=level) if images > 1 else None
+        ends = average_precision.interval(values, value, level=level) if images >= FEWEST else None
         row[f"{key}_interval"] = None if ends is None else [min(max(end, 0.0), 1.0) for end in ends]
     return row
 
