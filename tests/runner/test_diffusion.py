@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfllv import enhancers, models
-from tfllv.runner import diffusion
+from tfllv.runner import diffusion, files
 
 TINY = {"n_feat": 4, "depth": 2}
 
@@ -60,7 +60,7 @@ def test_tiles_of_one_estimate_give_it_back(rng):
 
 def test_no_gradient_stands_out_at_the_tiles_borders(rng):
     # Tiles that disagree wholly, by a constant of their own: what a seam is made of.
-    height = width = 112
+    height = width = 128
     constants = iter(np.random.default_rng(2).normal(0, 1, 1000))
 
     def disagree(noisy, beside, time):
@@ -102,11 +102,9 @@ def test_a_picture_does_not_depend_on_its_batch(make, rng):
     np.testing.assert_array_equal(enhancer(batch), np.stack([enhancer(image) for image in batch]))
 
 
-def test_a_tile_does_not_depend_on_the_tiles_it_is_run_with(make, rng, monkeypatch):
+def test_a_tile_does_not_depend_on_the_tiles_it_is_run_with(make, rng):
     image = dark(rng, 40, 40)
-    together = make()(image)
-    monkeypatch.setattr(diffusion, "BATCH_PIXELS", 1)
-    np.testing.assert_allclose(make()(image), together, atol=1e-4)
+    np.testing.assert_allclose(make(batch_size=1)(image), make(batch_size=7)(image), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (16, 16), (17, 40), (33, 16)])
@@ -142,7 +140,7 @@ def test_the_second_pass_keeps_the_brightness_of_the_first(network):
     def run(noisy, condition, time):
         calls.append(len(noisy))
         signal = 0.5 if len(noisy) == 1 else noisy.mean(axis=(1, 2), keepdims=True) / alpha[time]
-        return (alpha[time] * noisy - signal) / sigma[time]  # as v
+        return np.zeros_like(noisy) + signal  # as x0
 
     made._run = run
     image = np.full((48, 48, 3), 0.05, np.float32)
@@ -151,6 +149,17 @@ def test_the_second_pass_keeps_the_brightness_of_the_first(network):
     assert calls[:6] == [1] * 6 and max(calls) == 16
     # The noise's mean over a tile of 256 pixels is 1/16.
     assert np.abs((result - base) / network.spread - 0.5).max() < 0.3
+
+
+def test_a_bar_over_the_steps_is_shown_where_it_is_asked_for(make, rng, capsys):
+    enhancer = make()
+    with files.show_steps(enhancer, True):
+        enhancer(dark(rng, 16, 16))
+    assert "3/3" in capsys.readouterr().err and enhancer.on_step is None
+    with files.show_steps(enhancer, False):
+        assert enhancer.on_step is None
+    with files.show_steps(enhancers.get("gamma"), True):
+        pass
 
 
 def test_tile_zero_takes_the_whole_picture_at_once(make, rng):
@@ -169,6 +178,7 @@ def test_tile_zero_takes_the_whole_picture_at_once(make, rng):
         ({"seed": -1}, "`seed` must be"),
         ({"tile": 1}, "`tile` must be"),
         ({"overlap": 16}, "`overlap` must be"),
+        ({"batch_size": 0}, "`batch_size` must be"),
     ],
 )
 def test_wrong_options_are_one_clear_error(make, options, message):
@@ -183,4 +193,4 @@ def test_the_factory_builds_other_networks_and_refuses_those_that_do_not_diffuse
     with pytest.raises(ValueError, match="`model` must be a diffusion network"):
         enhancers.get("diffusion", model="sgz")
     with pytest.raises(ValueError, match="`weights` must fit"):
-        enhancers.get("diffusion", weights=str(tmp_path / "a.weights.h5"), model="diffusion_unet", n_feat=4, depth=2)
+        enhancers.get("diffusion", weights=str(tmp_path / "a.weights.h5"), n_feat=6, depth=2)

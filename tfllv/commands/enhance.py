@@ -156,7 +156,7 @@ def _read_config(path: str) -> dict[str, Any]:
         return content
     from tfllv import config as configs
 
-    experiment = configs.load(path)
+    experiment: Any = configs.load(path)
     if content["experiment"] == "diffusion":
         from tfllv.train import paired
 

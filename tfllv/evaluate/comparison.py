@@ -33,6 +33,7 @@ from tfllv.inputs import image_files
 
 SCORES = ("psnr", "ssim", "niqe")
 INPUT, REFERENCE = "input", "reference"
+_METRIC_NAMES = {metrics.METRICS[key].name for key in SCORES}
 
 
 @dataclasses.dataclass
@@ -105,6 +106,47 @@ def compare(
             say(f"{name}: {len(photos)} pictures")
             bench.add(name, weights.get(name))
         return Comparison(bench.report(), bench.encoded)
+
+
+def compare_made(
+    paths: Sequence[str | os.PathLike[str]],
+    made: str | os.PathLike[str],
+    name: str,
+    *,
+    reference: str | os.PathLike[str] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Scores pictures that were made before; nothing is run, so there are no costs.
+
+    Args:
+      paths: the input pictures, as `compare`.
+      made: the folder of the results, found by name as truths are; a picture without one is in `report["failed"]`.
+      name: of the method that made them.
+      reference: as `compare`.
+      about: `kind`, `summary` and `source` of its row.
+
+    Returns:
+      The comparison.
+
+    Raises:
+      ValueError: if no picture can be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="tfllv-compare-") as scratch:
+        failed: list[dict[str, str]] = []
+        photos = _read_photos(paths, reference, pathlib.Path(scratch), failed)
+        if not photos:
+            raise ValueError("no picture could be read: " + "; ".join(f"{r['what']}: {r['reason']}" for r in failed))
+        bench = _Bench(photos, pathlib.Path(scratch), 0, failed)
+        for index, photo in enumerate(photos):
+            file = _find_truth(pathlib.Path(photo.file), made)
+            if file is None:
+                failed.append({"what": photo.file, "reason": "there is no result of it"})
+                continue
+            bench._keep(index, name, read_rgb(file), {})
+        bench._add_row(name, dict(about or {"kind": "network", "summary": name}), {})
+        report = bench.report()
+        report["protocol"] = {key: value for key, value in report["protocol"].items() if key in _METRIC_NAMES}
+        return Comparison(report, bench.encoded)
 
 
 def choose_methods(methods: str | Sequence[str]) -> list[str]:

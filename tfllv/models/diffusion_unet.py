@@ -276,7 +276,9 @@ class DiffusionUNet(keras.Model):
 
 @keras.saving.register_keras_serializable(package="tfllv")
 class DiffusionUNetSmall(DiffusionUNet):
-    """`DiffusionUNet` for a CPU: fewer channels, squares of 2x2 pixels, a guess of the tone, v prediction.
+    """`DiffusionUNet` for a CPU: fewer channels, squares of 2x2 pixels, a guess of the tone, the signal as estimate.
+
+    The distance to the guess is smooth, so a narrow network can say it, which it cannot of the noise of every pixel.
 
     Args:
       n_feat: as `DiffusionUNet`, like all others.
@@ -301,7 +303,7 @@ class DiffusionUNetSmall(DiffusionUNet):
         patch: int = 2,
         first_skip: bool = True,
         tone_guess: bool = True,
-        prediction: Prediction = "v",
+        prediction: Prediction = "x0",
         schedule: str = "linear",
         seed: int = 0,
         dtype: Any = None,

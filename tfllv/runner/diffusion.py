@@ -25,7 +25,6 @@ from tfllv.runner import networks
 # The noise, against the signal, from which the second pass starts: it drowns what a tile decides, not what the means
 # over the first pass's pixels say.
 COARSE_NOISE = 1.5
-BATCH_PIXELS = 16 * 64 * 64  # of the tiles in one network call
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 
 
@@ -57,6 +56,7 @@ class TiledEstimate:
       condition: [H, W, C], of the whole picture.
       tile: side of a tile in pixels; a picture that is no larger is one.
       overlap: least pixels that neighbours share.
+      batch_size: tiles in one call.
     """
 
     def __init__(
@@ -66,8 +66,9 @@ class TiledEstimate:
         *,
         tile: int,
         overlap: int,
+        batch_size: int = 16,
     ):
-        self._run, self._condition = run, condition
+        self._run, self._condition, self._batch = run, condition, batch_size
         height, width = condition.shape[:2]
         self._tile = (min(tile, height), min(tile, width))
         rows, columns = tile_places(height, tile, overlap), tile_places(width, tile, overlap)
@@ -88,9 +89,8 @@ class TiledEstimate:
         if len(self._places) == 1:
             return self._run(noisy[None], self._condition[None], time)[0]
         result = np.zeros_like(noisy)
-        count = max(1, BATCH_PIXELS // (self._tile[0] * self._tile[1]))
-        for first in range(0, len(self._places), count):
-            places = self._places[first : first + count]
+        for first in range(0, len(self._places), self._batch):
+            places = self._places[first : first + self._batch]
             tiles = np.stack([noisy[self._window(place)] for place in places])
             beside = np.stack([self._condition[self._window(place)] for place in places])
             for place, estimate in zip(places, self._run(tiles, beside, time), strict=True):
@@ -120,6 +120,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         tile: int = 64,
         overlap: int = 16,
         coarse: bool = True,
+        batch_size: int = 16,
     ):
         """Checks the options; see `diffusion_enhancer`."""
         super().__init__(name, self._enhance)
@@ -133,7 +134,10 @@ class DiffusionEnhancer(enhancers.Enhancer):
             raise ValueError(f"`tile` must be a whole number >= {model.multiple}. Received: tile={tile}.")
         if not 0 <= overlap < tile:
             raise ValueError(f"`overlap` must be from 0 to below `tile`, {tile}. Received: overlap={overlap}.")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={batch_size}.")
         self.model = model
+        self._batch = batch_size
         self.on_step: OnStep | None = None
         self._schedule = schedule
         self._sampler, self._steps, self._eta, self._seed = sampler, steps, float(eta), seed
@@ -202,7 +206,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         """
         schedule, model = self._schedule, self.model
         condition = np.asarray(model.condition(tf.constant(image[None]), tf.constant([level])))[0]
-        estimate = TiledEstimate(self._run, condition, tile=self._tile, overlap=self._overlap)
+        estimate = TiledEstimate(self._run, condition, tile=self._tile, overlap=self._overlap, batch_size=self._batch)
 
         def denoise(noisy: np.ndarray, time: int) -> np.ndarray:
             alpha, sigma = np.float32(schedule.alpha[time]), np.float32(schedule.sigma[time])
@@ -261,6 +265,7 @@ def diffusion_enhancer(
     tile: int = 64,
     overlap: int = 16,
     coarse: bool = True,
+    batch_size: int = 16,
     **options: Any,
 ) -> DiffusionEnhancer:
     """Makes the enhancer of a diffusion model; called by `enhancers.get`.
@@ -277,6 +282,7 @@ def diffusion_enhancer(
       tile: side of a tile in pixels; best the size that was trained on.
       overlap: least pixels that tiles share.
       coarse: sample a picture of several tiles small first.
+      batch_size: tiles in one network call; the result does not depend on it.
       **options: of the network.
 
     Raises:
@@ -291,7 +297,16 @@ def diffusion_enhancer(
     if not hasattr(net, "estimate"):
         raise ValueError(f"`model` must be a diffusion network, such as diffusion_unet. Received: model='{model}'.")
     made = DiffusionEnhancer(
-        name, net, sampler=sampler, steps=steps, eta=eta, seed=seed, tile=tile, overlap=overlap, coarse=coarse
+        name,
+        net,
+        sampler=sampler,
+        steps=steps,
+        eta=eta,
+        seed=seed,
+        tile=tile,
+        overlap=overlap,
+        coarse=coarse,
+        batch_size=batch_size,
     )
     networks.load_weights(net, model, weights)
     return made

@@ -153,7 +153,7 @@ def run_tasks(
     work = _ImageWork(enhancer, summary, tile=tile, quality=quality)
     images = [task for task in tasks if not task.video]
     pool = concurrent.futures.ThreadPoolExecutor(threads or _cores() + 1, "tfllv-image")
-    with tqdm(total=len(tasks), unit="file", disable=not shown, dynamic_ncols=True) as bar:
+    with tqdm(total=len(tasks), unit="file", disable=not shown, dynamic_ncols=True) as bar, show_steps(enhancer, shown):
         try:
             waiting = [(task, pool.submit(work.enhance, task)) for task in images]
             for task, future in waiting:  # in the order of the tasks, so that what is said is the same each time
@@ -171,6 +171,27 @@ def run_tasks(
     summary.failed.sort(key=lambda failure: order[failure[0]])
     summary.seconds = time.perf_counter() - start
     return summary
+
+
+@contextlib.contextmanager
+def show_steps(enhancer: Any, shown: bool) -> Iterator[None]:
+    """Shows a bar over the steps of each picture, below the one over files, for an enhancer that reports them."""
+    if not shown or not hasattr(enhancer, "on_step"):
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm(unit="step", position=1, leave=False, dynamic_ncols=True) as bar:
+
+        def show(step: int, steps: int) -> None:
+            bar.total, bar.n = steps, step
+            bar.refresh()
+
+        enhancer.on_step = show
+        try:
+            yield
+        finally:
+            enhancer.on_step = None
 
 
 def _settle(task: plan.Task, result: Any, summary: Summary, bar: Any) -> int | None:

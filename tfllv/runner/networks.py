@@ -12,6 +12,7 @@ model gives, and is quicker and smaller for four reasons, each exact up to round
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -230,8 +231,11 @@ def load_weights(model: Any, name: str, weights: str | None) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"`weights` must be a file. Received: {path}, which does not exist.")
     try:
-        model.load_weights(str(path))
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns where a file lacks a part of the network, and leaves that part as it was made.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(str(path))
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"`weights` must fit '{name}' as it was built. Received: {path}: {reason}") from error
 
