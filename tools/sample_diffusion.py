@@ -44,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--eta", type=float, default=0.0, metavar="X", help="of ddim, 0 to 1 (default: 0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
     parser.add_argument("--tile", type=int, default=64, metavar="N", help="side of a tile in pixels (default: 64)")
-    parser.add_argument("--overlap", type=int, default=16, metavar="N", help="pixels that tiles share (default: 16)")
+    parser.add_argument(
+        "--overlap", type=int, metavar="N", help="pixels that tiles share (default: a quarter of a tile)"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     return parser

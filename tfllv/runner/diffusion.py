@@ -118,7 +118,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         eta: float = 0.0,
         seed: int = 0,
         tile: int = 64,
-        overlap: int = 16,
+        overlap: int | None = None,
         coarse: bool = True,
         batch_size: int = 16,
     ):
@@ -132,7 +132,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
             raise ValueError(f"`seed` must be a whole number >= 0. Received: seed={seed}.")
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < model.multiple:
             raise ValueError(f"`tile` must be a whole number >= {model.multiple}. Received: tile={tile}.")
-        if not 0 <= overlap < tile:
+        if overlap is not None and not 0 <= overlap < tile:
             raise ValueError(f"`overlap` must be from 0 to below `tile`, {tile}. Received: overlap={overlap}.")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={batch_size}.")
@@ -206,7 +206,8 @@ class DiffusionEnhancer(enhancers.Enhancer):
         """
         schedule, model = self._schedule, self.model
         condition = np.asarray(model.condition(tf.constant(image[None]), tf.constant([level])))[0]
-        estimate = TiledEstimate(self._run, condition, tile=self._tile, overlap=self._overlap, batch_size=self._batch)
+        overlap = self._tile // 4 if self._overlap is None else min(self._overlap, self._tile - 1)
+        estimate = TiledEstimate(self._run, condition, tile=self._tile, overlap=overlap, batch_size=self._batch)
 
         def denoise(noisy: np.ndarray, time: int) -> np.ndarray:
             alpha, sigma = np.float32(schedule.alpha[time]), np.float32(schedule.sigma[time])
@@ -263,7 +264,7 @@ def diffusion_enhancer(
     eta: float = 0.0,
     seed: int = 0,
     tile: int = 64,
-    overlap: int = 16,
+    overlap: int | None = None,
     coarse: bool = True,
     batch_size: int = 16,
     **options: Any,
@@ -280,7 +281,7 @@ def diffusion_enhancer(
       eta: of `ddim`, 0 to 1.
       seed: of the noise.
       tile: side of a tile in pixels; best the size that was trained on.
-      overlap: least pixels that tiles share.
+      overlap: least pixels that tiles share; None: a quarter of a tile.
       coarse: sample a picture of several tiles small first.
       batch_size: tiles in one network call; the result does not depend on it.
       **options: of the network.
