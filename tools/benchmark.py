@@ -31,7 +31,9 @@ BENCHMARKS = {
     "retinex": ("classical", "retinex"),
     "records": ("records", "conversion"),
     "darken": ("darken", "darken"),
+    "detections": ("detections", "evaluation"),
     "engine": ("engine", "engine"),
+    "diffusion": ("diffusion", "diffusion"),
     "mirnet": ("mirnet", "mirnet"),
 }
 
