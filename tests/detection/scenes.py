@@ -396,3 +396,53 @@ eval_input_reader: {
 """
 
 ZOO = {"efficientdet": ZOO_EFFICIENTDET, "mask_rcnn": ZOO_MASK_RCNN, "centernet": ZOO_CENTERNET}
+
+# A detector small enough to be built, traced and trained a few steps in seconds.
+TINY = """
+model { ssd {
+  num_classes: 3
+  image_resizer { fixed_shape_resizer { height: 64 width: 64 } }
+  box_coder { faster_rcnn_box_coder { y_scale: 10.0 x_scale: 10.0 height_scale: 5.0 width_scale: 5.0 } }
+  matcher { argmax_matcher { matched_threshold: 0.5 unmatched_threshold: 0.5 ignore_thresholds: false
+    negatives_lower_than_unmatched: true force_match_for_each_row: true use_matmul_gather: true } }
+  similarity_calculator { iou_similarity { } }
+  encode_background_as_zeros: true
+  anchor_generator { ssd_anchor_generator { num_layers: 6 min_scale: 0.2 max_scale: 0.95 aspect_ratios: 1.0 } }
+  box_predictor { convolutional_box_predictor { min_depth: 0 max_depth: 0 num_layers_before_predictor: 0
+    use_dropout: false kernel_size: 1 box_code_size: 4 apply_sigmoid_to_scores: false
+    conv_hyperparams { activation: RELU_6 regularizer { l2_regularizer { weight: 0.00004 } }
+      initializer { random_normal_initializer { stddev: 0.01 mean: 0.0 } } } } }
+  feature_extractor { type: "ssd_mobilenet_v1_keras" min_depth: 4 depth_multiplier: 0.1
+    override_base_feature_extractor_hyperparams: true
+    conv_hyperparams { activation: RELU_6 regularizer { l2_regularizer { weight: 0.00004 } }
+      initializer { truncated_normal_initializer { stddev: 0.3 mean: 0.0 } }
+      batch_norm { train: true scale: true center: true decay: 0.97 epsilon: 0.001 } } }
+  loss { classification_loss { weighted_sigmoid_focal { alpha: 0.75 gamma: 2.0 } }
+    localization_loss { weighted_smooth_l1 { delta: 1.0 } } classification_weight: 1.0 localization_weight: 1.0 }
+  normalize_loss_by_num_matches: true
+  normalize_loc_loss_by_codesize: true
+  post_processing { batch_non_max_suppression { score_threshold: 1e-8 iou_threshold: 0.6
+    max_detections_per_class: 10 max_total_detections: 10 } score_converter: SIGMOID }
+} }
+train_config { batch_size: 4 num_steps: 100 max_number_of_boxes: 4 unpad_groundtruth_tensors: false
+  optimizer { momentum_optimizer { momentum_optimizer_value: 0.9 learning_rate { cosine_decay_learning_rate {
+    learning_rate_base: 0.004 total_steps: 100 warmup_learning_rate: 0.001 warmup_steps: 10 } } }
+    use_moving_average: false } }
+train_input_reader { shuffle: false max_number_of_boxes: 4 tf_record_input_reader { } }
+eval_config { metrics_set: "coco_detection_metrics" use_moving_averages: false batch_size: 1 }
+eval_input_reader { shuffle: false num_epochs: 1 tf_record_input_reader { } }
+"""
+
+
+def tiny(folder: pathlib.Path, *overrides: str, shards: int = 2, examples: int = 4):
+    """The configuration TINY with records of its own in a folder: `shards` files of `examples` pictures each."""
+    from tfllv.detection import pipeline
+
+    for shard in range(shards):
+        made = [example(shard * examples + index) for index in range(examples)]
+        write_records(folder / f"data-{shard:05}-of-{shards:05}", made)
+    names = write_label_map(folder / "map.pbtxt")
+    config = pipeline.parse(TINY)
+    for override in (*reader_overrides(f"{folder}/data-?????-of-?????", str(names)), *overrides):
+        pipeline.apply_override(config, override)
+    return config

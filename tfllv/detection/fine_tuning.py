@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import re
 from typing import Any
 
 from tfllv.detection import compat
@@ -79,7 +80,8 @@ def _variables(tf: Any, parts: dict[str, Any]) -> list[Any]:
     from tensorflow.python.checkpoint import graph_view
 
     found = {}
-    for trackable in graph_view.ObjectGraphView(tf.train.Checkpoint(**parts)).breadth_first_traversal()[0]:
+    root = tf.train.Checkpoint(**parts)  # the view holds no reference of its own
+    for trackable in graph_view.ObjectGraphView(root).breadth_first_traversal()[0]:
         if isinstance(trackable, tf.Variable):
             found[trackable.ref()] = trackable
     return list(found.values())
@@ -88,4 +90,5 @@ def _variables(tf: Any, parts: dict[str, Any]) -> list[Any]:
 def _part_of(variable: Any) -> str:
     """The head that a variable belongs to, by the scopes of its name."""
     names = variable.name.split(":")[0].split("/")
-    return "/".join(names[:2]) if len(names) > 2 else names[0]
+    # Heads of one kind are numbered by the level they look at.
+    return re.sub(r"_\d+$", "", "/".join(names[:2]) if len(names) > 2 else names[0])

@@ -92,7 +92,7 @@ class Trainer:
         import tensorflow as tf
 
         self._tf, self._say, self._tracker = tf, say, tracker
-        self.config, self.options = copy.deepcopy(config), options or Options()
+        self._given, self.config, self.options = config, copy.deepcopy(config), options or Options()
         self.model_dir = pathlib.Path(model_dir)
         self.strategy = strategy or tf.distribute.get_strategy()
         self.num_steps = self.options.num_train_steps or config.train_config.num_steps
@@ -220,7 +220,7 @@ class Trainer:
         """
         self.model_dir.mkdir(parents=True, exist_ok=True)
         if self._temporary is None:
-            files.write(str(self.model_dir / pipeline.FILE_NAME), [pipeline.to_text(self.config).encode()])
+            files.write(str(self.model_dir / pipeline.FILE_NAME), [pipeline.to_text(self._given).encode()])
         with self.strategy.scope():
             self.restore()
             step = saved = int(self.step.numpy())

@@ -1,0 +1,241 @@
+"""Training does what was asked for, exactly: steps, schedule, resuming, starting points, batch-norm statistics.
+
+TFOD runs under legacy Keras, so `train_with_tfod.py` trains in a process of its own, once for all tests here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tfllv.detection import compat, pipeline, progress
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parents[1]
+SCENES = importlib.util.spec_from_file_location("tests_detection_scenes", HERE / "scenes.py")
+scenes = importlib.util.module_from_spec(SCENES)
+SCENES.loader.exec_module(scenes)
+needs_tfod = pytest.mark.skipif(
+    not compat._is_found("object_detection"), reason="the TF Object Detection API is not installed"
+)
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory):
+    """What `train_with_tfod.py` saw."""
+    folder = tmp_path_factory.mktemp("training")
+    command = [sys.executable, str(HERE / "train_with_tfod.py"), str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads((folder / "found.json").read_text()) | {"folder": str(folder)}
+
+
+@needs_tfod
+def test_it_runs_exactly_the_steps_asked_for_and_traces_the_step_once(found):
+    assert len(found["losses"]) == 3 and list(found["points"]) == ["1", "2", "3"]
+    assert found["traces"] == 1
+    assert found["losses"] == [found["points"][step]["Loss/total_loss"] for step in "123"]
+
+
+@needs_tfod
+def test_checkpoints_and_the_configuration_as_run_are_in_the_folder(found):
+    # One after step 2 by checkpoint_every_n, one at the end.
+    assert [name for name in found["files"] if name.endswith(".index")] == ["ckpt-1.index", "ckpt-2.index"]
+    assert "pipeline.config" in found["files"] and found["same_config"]
+
+
+@needs_tfod
+def test_the_same_command_goes_on_with_weights_and_optimizer_where_it_stopped(found):
+    assert found["restored"] and found["slots"] and found["step"] == 5
+    assert found["second"][0] == f"going on from step 3 of {found['folder']}/run/ckpt-2"
+    assert any(line.startswith("step 5/5") for line in found["second"])
+    assert "step 5 of 5 is done already" in found["third"][1]
+
+
+@needs_tfod
+def test_the_learning_rate_follows_the_schedule(found):
+    for step in (1, 2, 3):  # warm-up from 0.001 to 0.004 in 10 steps
+        expected = 0.001 + (0.004 - 0.001) * step / 10
+        assert found["points"][str(step)]["learning_rate"] == pytest.approx(expected, rel=1e-5)
+
+
+@needs_tfod
+def test_the_tracker_gets_losses_speed_and_the_first_pictures(found):
+    assert {"Loss/classification_loss", "Loss/localization_loss", "steps_per_sec"} < set(found["points"]["3"])
+    assert found["shown"] == [["train_input_images", [3, 64, 64, 3], 0.0, 1.0]]
+
+
+@needs_tfod
+def test_a_loss_that_is_no_number_ends_the_run_and_nothing_is_saved(found):
+    assert "is nan in step 6. Nothing was saved" in found["nan"] and found["nothing_saved"]
+
+
+@needs_tfod
+def test_the_refresh_gives_the_mean_statistics_of_the_batches_and_leaves_the_rest(found):
+    refresh = found["refresh"]
+    assert refresh["layers"] > 20 and refresh["differ"] and refresh["error"] < 1e-4
+    assert refresh["momenta"] == [0.97] and refresh["weights_kept"]
+
+
+@needs_tfod
+def test_the_configured_decay_reaches_every_layer_of_efficientnet(found):
+    decays = found["decays"]
+    assert decays["before"] == [0.99] and decays["changed"] > 40 and decays["after"] == [0.9]
+
+
+@needs_tfod
+def test_a_checkpoint_of_three_classes_goes_on_with_two_and_says_which_heads_start_fresh(found):
+    tuned = found["tuned"]
+    line = tuned["lines"][0]
+    assert "variables loaded; start fresh: " in line and tuned["taken"]
+    assert "BoxPredictor/ConvolutionalBoxHead (12 variables)" in line
+    assert "BoxPredictor/ConvolutionalClassHead (12 variables)" in line
+    assert any(line.startswith("step 1/1") for line in tuned["lines"])
+
+
+@needs_tfod
+def test_heads_of_another_size_are_refused_in_one_line(found):
+    refused = found["tuned"]["refused"]
+    assert "train_config.fine_tune_checkpoint" in refused and "\n" not in refused
+
+
+@needs_tfod
+def test_pictures_are_darkened_and_enhanced_on_the_fly_and_the_same_every_time(found):
+    fly = found["fly"]
+    assert fly["changed"] > 0.1 and fly["again"] and fly["error"] < 1e-6
+
+
+def test_the_progress_line_says_what_one_wants_to_know():
+    means = {"Loss/total_loss": 1.5, "Loss/classification_loss": 1.0, "Loss/box_loss": 0.5, "learning_rate": 0.01}
+    line = progress.line(100, 1000, means, 2.0, 4)
+    assert line == (
+        "step 100/1000  loss 1.5000 (classification 1 box 0.5)  lr 0.01  2 steps/s  8 images/s  0:07:30 left"
+    )
+    assert progress.line(1, 1000, means, 0.0, 4).endswith("lr 0.01")
+
+
+def test_the_pace_leaves_out_the_first_call_which_builds_the_graph():
+    pace = progress.Pace()
+    pace.add(1, 60.0)
+    assert pace.speed() == 0.0
+    pace.add(10, 5.0)
+    assert pace.speed() == pytest.approx(2.0) and math.isfinite(pace.speed())
+    assert pace.line_is_due(10.0, False) and not pace.line_is_due(10.0, False) and pace.line_is_due(10.0, True)
+
+
+def start(config, folder, *words, environment=None):
+    """Starts tools/model_main_tf2.py on a configuration."""
+    (folder / "x.config").write_text(pipeline.to_text(config))
+    command = [sys.executable, str(ROOT / "tools" / "model_main_tf2.py"), "--tracker", "none", *words]
+    command += ["--pipeline_config_path", str(folder / "x.config")]
+    settings = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **(environment or {})}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=settings)
+
+
+@needs_tfod
+@pytest.mark.slow
+def test_after_kill_minus_9_counter_and_loss_go_on(tmp_path):
+    config = scenes.tiny(tmp_path, "train_config.num_steps=100")
+    words = ("--model_dir", str(tmp_path / "run"), "--checkpoint_every_n", "10", "--refresh_batch_norm", "1")
+    first = start(config, tmp_path, *words, "--num_train_steps", "100000", "--skip_checks")
+    while not (tmp_path / "run" / "ckpt-2.index").exists():
+        assert first.poll() is None, first.stdout.read()
+    first.send_signal(signal.SIGKILL)
+    before = first.communicate()[0]
+    second = start(config, tmp_path, *words)
+    after = second.communicate()[0]
+    assert second.returncode == 0, after
+    step = int(re.search(r"going on from step (\d+) of", after)[1])
+    assert step >= 20 and step % 10 == 0
+    assert re.search(r"^step 100/100 ", after, re.MULTILINE)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+) ", before + after)]
+    # It goes on from where it was, not from the start: the first loss after is nearer to the last before.
+    first_after = float(re.search(r"loss ([\d.]+) ", after)[1])
+    assert first_after < losses[0] * 0.9
+
+
+@needs_tfod
+@pytest.mark.slow
+def test_sigterm_ends_with_a_checkpoint(tmp_path):
+    config = scenes.tiny(tmp_path)
+    words = ("--model_dir", str(tmp_path / "run"), "--num_train_steps", "1000000", "--skip_checks")
+    run = start(config, tmp_path, *words, "--checkpoint_every_n", "1000000")
+    line = run.stdout.readline()
+    while line and not line.startswith("step"):
+        line = run.stdout.readline()
+    run.send_signal(signal.SIGTERM)
+    assert run.wait() == 0 and (tmp_path / "run" / "ckpt-1.index").exists()
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+LOSSES = """
+import json, pathlib, sys
+sys.path.insert(0, {root!r})
+from tfllv.detection import compat, pipeline, training
+compat.install()
+import tensorflow as tf
+from tfllv.train import strategy as strategies
+hardware, folder = sys.argv[1:]
+strategy = strategies.make(hardware)  # before anything else of TensorFlow runs
+tf.keras.utils.set_random_seed(1)
+folder = pathlib.Path(folder)
+options = training.Options(num_train_steps=8, refresh_batch_norm=2, seconds_between_lines=0.0)
+run = training.Trainer(pipeline.load(folder / "x.config"), folder / hardware, strategy=strategy, options=options)
+run.run()
+name = hardware + str(strategy.cluster_resolver.task_id if strategy.cluster_resolver else "")
+(folder / (name + ".json")).write_text(json.dumps(run.losses))
+"""
+
+
+@needs_tfod
+@pytest.mark.slow
+def test_two_workers_give_the_loss_curve_of_one_process_with_the_same_global_batch(tmp_path):
+    # Batch norm is frozen and every picture has the same boxes, because both statistics and the number of matches
+    # are a worker's own, in TFOD as here; the pictures differ.
+    config = scenes.tiny(tmp_path, "model.ssd.freeze_batchnorm=true")
+    (tmp_path / "x.config").write_text(pipeline.to_text(config))
+    command = [sys.executable, "-c", LOSSES.format(root=str(ROOT))]
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    alone = subprocess.run([*command, "one", str(tmp_path)], env=quiet, capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    workers = [
+        subprocess.Popen(
+            [*command, "multi_worker", str(tmp_path)],
+            env=quiet
+            | {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for worker in workers:
+        text = worker.communicate(timeout=600)[0]
+        assert worker.returncode == 0, text[-3000:]
+    one, first, second = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "multi_worker0", "multi_worker1")
+    )
+    assert len(one) == 8 and one[-1] < one[0]
+    assert first == pytest.approx(one, rel=1e-4) and second == first
+    # What the second worker had to write to take part in saving is gone.
+    assert sorted(path.name for path in (tmp_path / "multi_worker").iterdir() if path.is_dir()) == []
