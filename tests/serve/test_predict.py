@@ -84,6 +84,13 @@ def test_pixels_and_pictures_are_limited(client, toy):
     assert (answer.status_code, answer.json["error"]) == (413, "too_many_pixels")
 
 
+def test_numbers_are_counted_before_they_take_memory(client):
+    ask = client(max_numbers=11)
+    assert post(ask, {"instances": [[[[0, 0, 0]] * 3]]}).status_code == 200
+    answer = post(ask, {"instances": [[[[0, 0, 0]] * 5]]})
+    assert (answer.status_code, answer.json["error"]) == (413, "too_large")
+
+
 def test_status_versions_and_signatures_are_told_as_tf_serving_tells_them(client):
     ask = client()
     (status,) = ask.get("/v1/models/toy").json["model_version_status"]

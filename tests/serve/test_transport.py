@@ -177,7 +177,7 @@ def test_a_request_that_drips_is_ended(server):
 
 
 def test_an_answer_that_nobody_fetches_is_ended(server, toy):
-    running = server(transfer_timeout=0.3)
+    running = server(transfer_timeout=0.3, transfer_rate=1 << 30)
     noise = np.random.default_rng(0).integers(0, 200, (1500, 1500, 3), np.uint8)
     body, kind = toy.form([("image", "a.png", toy.png(noise))])
     head = f"POST /enhance HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -187,6 +187,51 @@ def test_an_answer_that_nobody_fetches_is_ended(server, toy):
         connection.sendall(head.encode() + body)
         wait_for(lambda: running.transport._held() > 1_000_000)
         wait_for(lambda: not running.transport._channels())
+
+
+def test_a_transfer_that_goes_on_fast_enough_is_not_ended(server, toy):
+    running = server(transfer_timeout=0.2, transfer_rate=1000)
+    body, kind = toy.form([("image", "a.png", toy.png(toy.picture(64, 64)))])
+    head = f"POST /enhance HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", running.port), timeout=SOON) as connection:
+        connection.sendall(head.encode() + body[: len(body) // 2])
+        time.sleep(1)  # five times the timeout, but what has come allows for more
+        connection.sendall(body[len(body) // 2 :])
+        assert connection.recv(20).startswith(b"HTTP/1.1 200 ")
+
+
+def test_readers_of_zips_never_hold_all_workers(server, toy):
+    slow = toy.Brighten()
+    slow.gate.clear()
+    running = server(slow, concurrency=2)
+    body, kind = toy.form([("images", "a.png", toy.png())])
+    answers: list = []
+
+    def batch():
+        connection = running.connect()
+        connection.request("POST", "/batch_enhance", body, {"Content-Type": kind})
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, data
+
+    thread = start(answers, batch)
+    wait_for(lambda: running.transport._dispatcher.active_count == 1)
+    wait_for(lambda: not running.service._streams._value)
+    assert batch()[0] == 503
+    slow.gate.set()
+    assert running.post()[0] == 200
+    thread.join()
+    assert answers[0][0] == 200
+    assert batch()[0] == 200  # its place is free again
+
+
+def test_only_post_may_have_a_body(server):
+    running = server()
+    head = b" /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    for verb in (b"GET", b"PUT"):
+        answer = speak(running, verb + head + bytes(90_000), close=False)
+        assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_told_to_stop_the_server_finishes_what_it_accepted_and_refuses_what_is_new(server, toy):

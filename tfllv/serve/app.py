@@ -209,6 +209,7 @@ def batch_enhance(service: Service) -> flask.Response:
     model, engine = service.registry.for_task(engines.ENHANCE, values.get("method"))
     files = [(file.filename, _bytes(file)) for file in flask.request.files.getlist("images") if file.filename]
     content = batch.Batch(service, files, work).stream(model, engine, rendering)
+    next(content)  # takes the zip's place among those that are made, or is refused
     headers = {"Content-Disposition": 'attachment; filename="enhanced_images.zip"', **_model_headers(engine)}
     return flask.Response(content, 200, headers, content_type="application/zip")
 

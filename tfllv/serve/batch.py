@@ -49,8 +49,14 @@ class Batch:
         work.facts["files"] = len(files)
 
     def stream(self, model: Model, engine: Engine, rendering: Rendering) -> Iterator[bytes]:
-        """Yields the zip: the results, and in `errors.json` behind them what could not be done."""
-        return archive.stream(self._entries(model, engine, rendering))
+        """Yields the zip: the results, and in `errors.json` behind them what could not be done.
+
+        Raises:
+          RefusalError: 503, before the first byte, if too many zips are being made.
+        """
+        with self._service.stream():
+            yield b""  # so far the caller goes before it answers 200
+            yield from archive.stream(self._entries(model, engine, rendering))
 
     def _entries(self, model: Model, engine: Engine, rendering: Rendering) -> Iterator[tuple[str, bytes]]:
         names = archive.unique_names(self._names, rendering.suffix)

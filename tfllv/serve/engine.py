@@ -150,8 +150,11 @@ def _to_uint8(pixels: np.ndarray) -> np.ndarray:
     return contracts.to_uint8(contracts.to_float(pixels)) if pixels.dtype == np.uint16 else pixels
 
 
-def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray], limits: Limits) -> None:
+def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray], limits: Limits) -> int:
     """Checks names, types, shapes and sizes of a signature's inputs before anything is computed.
+
+    Returns:
+      Bytes of the largest picture, decoded.
 
     Raises:
       RefusalError: 400 if a name, type or shape is wrong, 413 if it is too large, as `pictures.check_upload` for bytes.
@@ -162,6 +165,7 @@ def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray], limits:
             "bad_input",
             f"`inputs` must be {', '.join(sorted(signature.inputs))}. Received: {', '.join(sorted(inputs))[:200]}.",
         )
+    size = 0
     for name, tensor in signature.inputs.items():
         array, shape = inputs[name], tensor.shape
         fits = array.ndim == len(shape) and all(want in (-1, got) for want, got in zip(shape, array.shape, strict=True))
@@ -174,7 +178,9 @@ def check_inputs(signature: Signature, inputs: Mapping[str, np.ndarray], limits:
                 413, "too_many_files", f"`{name}` must hold at most {limits.max_files}. Received: {len(array)}."
             )
         if tensor.dtype == "str":
-            for data in array.ravel():
-                pictures.check_upload(data, limits)
+            size = max([size, *(pictures.check_upload(data, limits).pixel_bytes for data in array.ravel())])
         elif array.ndim == 4 and array.shape[1] * array.shape[2] > limits.max_pixels:
             raise RefusalError(413, "too_many_pixels", f"`{name}` must have at most {limits.max_pixels:,} pixels.")
+        else:
+            size = max(size, array.nbytes)
+    return size

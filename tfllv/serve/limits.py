@@ -22,13 +22,15 @@ class Limits:
       max_request_bytes: of a request's body, all pictures together.
       max_pixels: of one picture, by its header, before it is decoded; as many as an exported signature takes.
       max_files: pictures of one request.
+      max_numbers: of a JSON body; each takes some 30 bytes of memory. Larger pictures are sent as bytes.
       concurrency: requests in work at once; 0 takes two more than there are cores, so that pictures are decoded and
         encoded while a network computes.
       max_queue: requests that wait; one more is answered 503.
       max_batch: pictures of equal size that a network takes at once.
       max_batch_pixels: of such a batch, together.
       timeout: seconds from a request's arrival to its answer, for each of its pictures.
-      transfer_timeout: seconds for a request to arrive whole, and for its answer to be fetched.
+      transfer_timeout: seconds for a request to arrive whole, or its answer to be fetched, ...
+      transfer_rate: ... and as many more as it takes at so many bytes a second.
       max_connections: open at once.
       memory: bytes of pictures in work, and again of bodies and answers in transfer.
       grace: seconds to finish what was accepted, once told to stop.
@@ -38,12 +40,14 @@ class Limits:
     max_request_bytes: int = 128 * _MEGABYTE
     max_pixels: int = 50_000_000
     max_files: int = 50
+    max_numbers: int = 4_000_000
     concurrency: int = 0
     max_queue: int = 32
     max_batch: int = 8
     max_batch_pixels: int = 4_000_000
     timeout: float = 60.0
-    transfer_timeout: float = 120.0
+    transfer_timeout: float = 30.0
+    transfer_rate: int = 64 << 10
     max_connections: int = 2000
     memory: int = 1024 * _MEGABYTE
     grace: float = 60.0
@@ -68,3 +72,8 @@ class Limits:
     def workers(self) -> int:
         """Requests in work at once."""
         return self.concurrency or cores() + 2
+
+    @property
+    def streams(self) -> int:
+        """Of these, those whose answer is sent while it is made: a slow reader must not hold all workers."""
+        return max(1, self.workers // 2)

@@ -16,25 +16,31 @@ import numpy as np
 
 from tfllv.serve import engine as engines
 from tfllv.serve.engine import Engine, Signature, Tensor
+from tfllv.serve.limits import Limits
 from tfllv.serve.refusals import RefusalError
 
 _FIELDS = {"signature_name", "instances", "inputs"}
 _TF_TYPES = {"float32": "DT_FLOAT", "uint8": "DT_UINT8", "int32": "DT_INT32", "int64": "DT_INT64", "str": "DT_STRING"}
 
 
-def parse(body: bytes, engine: Engine) -> tuple[str, dict[str, np.ndarray], bool]:
+def parse(body: bytes, engine: Engine, limits: Limits) -> tuple[str, dict[str, np.ndarray], bool]:
     """Reads a predict request.
 
     Args:
       body: JSON.
       engine: whose signatures count.
+      limits: `max_numbers` is used.
 
     Returns:
       The signature's name, its inputs (bytes as arrays of objects), and whether they came as rows.
 
     Raises:
-      RefusalError: 400, if it is not such a request.
+      RefusalError: 400, if it is not such a request; 413, if it has too many numbers.
     """
+    if body.count(b",") > limits.max_numbers:  # a list of numbers takes many times the memory of its text
+        raise RefusalError(
+            413, "too_large", f"The body must hold at most {limits.max_numbers:,} numbers; send pictures as bytes."
+        )
     try:
         document = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

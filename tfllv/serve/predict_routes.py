@@ -28,11 +28,11 @@ def add(app: flask.Flask, service: Service, new_work: Callable[[Service], Work])
         work = new_work(service)
         model, engine = _find(service, name, version)
         with work.stage("receive"):
-            signature, inputs, rows = predict.parse(flask.request.get_data(cache=False), engine)
-            engines.check_inputs(engine.signatures[signature], inputs, service.limits)
+            signature, inputs, rows = predict.parse(flask.request.get_data(cache=False), engine, service.limits)
+            size = engines.check_inputs(engine.signatures[signature], inputs, service.limits)
         work.facts.update(model=engine.name, version=engine.version, signature=signature)
         assert model.batcher is not None
-        with work.stage("model"):
+        with service.memory(engine.copies * size, work), work.stage("model"):
             outputs: dict[str, Any] = model.batcher.call(
                 engine, lambda: engine.predict(signature, inputs, service.limits), work.deadline
             )

@@ -20,6 +20,7 @@ from typing import Any
 
 from tfllv import contracts, enhancers
 from tfllv.serve import engine as engines
+from tfllv.serve import tf_serving
 from tfllv.serve.batching import Batcher
 from tfllv.serve.engine import Engine
 from tfllv.serve.limits import Limits
@@ -36,7 +37,8 @@ class Model:
 
     Attributes:
       name: as in `/v1/models/NAME`.
-      folder: of its versions; None for a bundled method.
+      folder: of its versions; None for a bundled method, or a model of another server.
+      backend: the other server's model, if it is one.
       engine: the version that answers; None until one is loaded.
       refused: version -> why it is not served.
       batcher: its queue; None until a version is loaded.
@@ -44,6 +46,7 @@ class Model:
 
     name: str
     folder: pathlib.Path | None = None
+    backend: tf_serving.Backend | None = None
     engine: Engine | None = None
     refused: dict[int, str] = dataclasses.field(default_factory=dict)
     batcher: Batcher | None = None
@@ -61,6 +64,7 @@ class Registry:
     Args:
       folders: name -> folder.
       methods: names of `enhancers.METHODS`.
+      backends: name -> address of a model in TensorFlow Serving's REST form.
       limits: of the queues.
       poll: seconds between two looks for new versions; 0 does not look again.
       observe: called with a model's name and the size of each batch.
@@ -74,6 +78,7 @@ class Registry:
         folders: Mapping[str, str | os.PathLike[str]],
         methods: Sequence[str] = (),
         *,
+        backends: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         poll: float = 2.0,
         observe: Callable[[str, int], None] = lambda name, size: None,
@@ -87,6 +92,10 @@ class Registry:
                     f"`model` must be a folder of versions such as DIR/1/{_GRAPH}, or a SavedModel. Received: "
                     f"'{model.folder}', where there is none."
                 )
+        for name, url in (backends or {}).items():
+            if name in self.models:
+                raise ValueError(f"`backend` must have a name of its own. Received: '{name}' twice.")
+            self.models[name] = Model(name, backend=tf_serving.Backend(url, name=name, timeout=self.limits.timeout))
         for name in methods:
             if name not in enhancers.METHODS:
                 hint = contracts.nearest_name(name, enhancers.METHODS)
@@ -156,14 +165,14 @@ class Registry:
         """
         for model in self.models.values():
             self.refresh(model)
-            if model.engine is None:
+            if model.engine is None and model.backend is None:  # another server may come up after this one
                 raise ValueError(
                     f"`model` '{model.name}' has no version that works: {'; '.join(model.refused.values())}"
                 )
 
     def watch(self) -> None:
         """Starts to look for new versions, in a thread of its own."""
-        if self._poll > 0 and any(model.folder for model in self.models.values()):
+        if self._poll > 0 and any(model.folder or model.backend for model in self.models.values()):
             self._thread = threading.Thread(target=self._watch, name="tfllv-versions", daemon=True)
             self._thread.start()
 
@@ -177,6 +186,11 @@ class Registry:
 
     def refresh(self, model: Model) -> None:
         """Takes up the highest version that works, if it is not the one in use."""
+        if model.backend is not None:
+            found = model.backend.refresh(model.engine)
+            if found:
+                self._adopt(model, found)
+            return
         if model.folder is None:
             if model.engine is None:
                 self._adopt(model, engines.EnhancerEngine(model.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from tfllv.serve.engine import Engine, Result
 from tfllv.serve.limits import Limits
 from tfllv.serve.metrics import Metrics
 from tfllv.serve.pictures import Rendering
-from tfllv.serve.refusals import RefusalError
+from tfllv.serve.refusals import RefusalError, busy
 from tfllv.serve.registry import Model, Registry
 from tfllv.serve.request_log import RequestLog
 
@@ -74,6 +75,7 @@ class Service:
         self.metrics, self.log = metrics or Metrics(), log or RequestLog(None)
         self.stopping = False
         self._memory = MemoryBudget(self.limits.memory)
+        self._streams = threading.BoundedSemaphore(self.limits.streams)
         registry.observe = lambda name, size: self.metrics.observe("tfllv_batch_size", size, {"model": name})
         self.metrics.describe("tfllv_requests_total", "Requests answered, by route and status.")
         self.metrics.describe("tfllv_request_seconds", "Time from a request's arrival to its whole answer.")
@@ -115,16 +117,40 @@ class Service:
                 return pictures.encode(pixels, rendering, alpha=picture.alpha, like=picture.header)
 
     @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """Holds one of the places of answers that are sent while they are made.
+
+        Raises:
+          RefusalError: 503, if all are taken.
+        """
+        if not self._streams.acquire(blocking=False):
+            raise busy(10)
+        try:
+            yield
+        finally:
+            self._streams.release()
+
+    @contextlib.contextmanager
+    def memory(self, size: int, work: Work) -> Iterator[None]:
+        """Waits until there are `size` bytes for a request's pictures, and keeps them for the length of the block.
+
+        Raises:
+          RefusalError: 503, if the request's time is up by then.
+        """
+        with contextlib.ExitStack() as held:
+            with work.stage("wait"):
+                held.enter_context(self._memory.hold(size))
+            if time.monotonic() > work.deadline:
+                raise RefusalError(503, "timeout", "The picture's turn did not come in time.", retry_after=5)
+            yield
+
+    @contextlib.contextmanager
     def picture(self, data: bytes, engine: Engine, work: Work) -> Iterator[Picture]:
         """Checks and decodes an upload; its memory is accounted for during the block."""
         with work.stage("check"):
             header = pictures.check_upload(data, self.limits)
         work.facts.update(width=header.width, height=header.height, type=header.format)
-        with contextlib.ExitStack() as held:
-            with work.stage("wait"):
-                held.enter_context(self._memory.hold(engine.copies * header.pixel_bytes))
-            if time.monotonic() > work.deadline:
-                raise RefusalError(503, "timeout", "The picture's turn did not come in time.", retry_after=5)
+        with self.memory(engine.copies * header.pixel_bytes, work):
             with work.stage("decode"):
                 picture = pictures.decode(data, self.limits)
             yield picture

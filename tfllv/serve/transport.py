@@ -23,6 +23,7 @@ from waitress import adjustments, channel, parser, server, task, wasyncore
 
 from tfllv.serve import refusals, request_log, security
 from tfllv.serve.app import ARRIVAL
+from tfllv.serve.limits import Limits
 from tfllv.serve.refusals import RefusalError
 from tfllv.serve.service import Service
 
@@ -31,7 +32,7 @@ _HEADER_BYTES = 16 << 10
 _READ_PAST = 4  # a body of at most this many times the limit is read past; a longer one ends the connection
 _LIGHT_THREADS = 2
 _WATERMARK = 32 << 20  # bytes of an answer that are made ahead of what the client has fetched
-_KEEP_ALIVE = 30  # seconds
+_KEEP_ALIVE = 75  # seconds
 _LOOK = 0.5  # seconds between two looks for transfers that take too long
 _LINGER = 0.3  # seconds without any request after which a server that is to stop ends
 _log = logging.getLogger("tfllv.serve")
@@ -127,6 +128,8 @@ class _Channel(channel.HTTPChannel):
 
     task_class = _Task
     error_task_class = _ErrorTask
+    sending_since: float | None = None  # when there was first an answer to send, of those that are not fetched yet
+    sent = 0  # bytes since then
 
     @property
     def new(self) -> bool:
@@ -139,17 +142,25 @@ class _Channel(channel.HTTPChannel):
         incoming = [*self.requests, *([self.request] if self.request else [])]
         return self.total_outbufs_len + sum(request.content_length for request in incoming)
 
-    def overdue(self, now: float, limit: float) -> bool:
-        """Whether a request arrives, or its answer is fetched, for longer than `limit` seconds."""
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent = super().send(data, do_close)
+        self.sent += sent
+        return sent
+
+    def overdue(self, now: float, limits: Limits) -> bool:
+        """Whether a request arrives, or its answer is fetched, more slowly than it may."""
         request = self.request
-        if request is not None and now - request.arrival > limit:
-            return True
+        if request is not None:
+            allowed = limits.transfer_timeout + request.body_bytes_received / limits.transfer_rate
+            if now - request.arrival > allowed:
+                return True
         if not self.total_outbufs_len:
-            self.sending_since: float | None = None
-            return False
-        if getattr(self, "sending_since", None) is None:
-            self.sending_since = now
-        return now - (self.sending_since or now) > limit
+            self.sending_since = None
+        elif self.sending_since is None:
+            self.sending_since, self.sent = now, 0
+        elif now - self.sending_since > limits.transfer_timeout + self.sent / limits.transfer_rate:
+            return True
+        return False
 
 
 class _Dispatcher(task.ThreadedTaskDispatcher):
@@ -284,7 +295,7 @@ class Transport:
                 f"{request.content_length:,}.",
             )
         if request.command != "POST":
-            return None
+            return RefusalError(413, "too_large", "Only POST may have a body.") if request.content_length else None
         if self._stop.is_set():
             return refusals.stopping()
         # This request is among those that are held; one that is larger than all comes in alone.
@@ -302,7 +313,7 @@ class Transport:
         """Ends the transfers that take too long, at once: a client that does not read takes no farewell either."""
         now = time.monotonic()
         for item in self._channels():
-            if item.overdue(now, self._limits.transfer_timeout):
+            if item.overdue(now, self._limits):
                 self._service.metrics.count("tfllv_overdue_transfers_total")
                 item.handle_close()
 
