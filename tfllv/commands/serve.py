@@ -30,7 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         metavar="NAME",
-        help="a bundled method of `tfllv list`; may be repeated (default: all of them, where no --model is given)",
+        help="a bundled method of `tfllv list`; may be repeated (default: all of them, where neither --model nor "
+        "--backend is given)",
+    )
+    parser.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="[NAME=]URL",
+        help="a model of a TensorFlow Serving elsewhere, as http://HOST:8501/v1/models/NAME; may be repeated",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=5000, help="default: 5000; 0 takes a free one")
@@ -62,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
     names = [field.name for field in dataclasses.fields(limits.Limits)]
     limit = limits.Limits(**{name: getattr(args, name) for name in names})
-    models = registry.Registry(_folders(args.model), _methods(args), limits=limit, poll=args.poll)
+    models = registry.Registry(
+        _folders(args.model), _methods(args), backends=_backends(args.backend), limits=limit, poll=args.poll
+    )
     log = request_log.RequestLog()
     _log_through(log)
     core = service.Service(models, token=_token(args), log=log)
@@ -104,11 +114,23 @@ def _folders(words: list[str]) -> dict[str, str]:
     return folders
 
 
+def _backends(words: list[str]) -> dict[str, str]:
+    backends: dict[str, str] = {}
+    for word in words:
+        name, equals, url = word.partition("=")
+        if not equals or "/" in name:
+            name, url = word.rstrip("/").rpartition("/")[2], word
+        if name in backends or not name:
+            raise ValueError(f"`--backend` must have names of their own, as in NAME=URL. Received: '{name}' twice.")
+        backends[name] = url
+    return backends
+
+
 def _methods(args: argparse.Namespace) -> list[str]:
     """The bundled methods to serve: those named, or all that need no file, the default of `tfllv enhance` first."""
     from tfllv import enhancers, models
 
-    if args.method is not None or args.model:
+    if args.method is not None or args.model or args.backend:
         return args.method or []
     return [
         name

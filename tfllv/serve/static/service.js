@@ -42,7 +42,7 @@ export async function send(path, blob, name, options, { onProgress, onWait, sign
     try {
       return await post(`${path}?${query}`, blob, name, onProgress, signal);
     } catch (error) {
-      const again = error.status === 503 && ["busy", "loading", "timeout"].includes(error.code);
+      const again = error.status === 503 && ["busy", "loading", "timeout", "backend"].includes(error.code);
       if (!again || attempt > 20) throw error;
       onWait?.();
       await pause(Math.min(30, error.retryAfter || 1) * 1000 * (0.75 + Math.random() / 2), signal);
@@ -112,6 +112,7 @@ export function explain(error, name, limits) {
     busy: ["The server is busy", `${name} had no turn yet. Try again in a moment.`, true],
     timeout: [`${name} took too long`, "The server could not finish it in time. Try again, or a faster method.", true],
     stopping: ["The server is stopping", `${name} was not taken any more. Try again in a moment.`, true],
+    backend: ["The method does not answer", `${name} could not be done. Try again in a moment, or another method.`, true],
     loading: ["The method is not ready", `${name} waits for a model that is still loading. Try again in a moment.`, true],
     unauthorized: ["The token is not right", `${name} was not taken. Reload the page to enter another token.`],
     internal: ["The server failed", `${name} could not be done. Try again, or another method.`, true],
