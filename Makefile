@@ -9,7 +9,7 @@ TFOD := tf-models-research-object-detection==2.8.0.post1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-slow test-tfod check bench format clean
+.PHONY: help demo demo-detect test test-slow test-tfod check bench format clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/'
@@ -24,6 +24,9 @@ $(STAMP): requirements.txt pyproject.toml
 
 demo: $(STAMP) ## enhance the bundled photographs with every method; writes runs/demo/index.html
 	$(BIN)/python tools/demo.py
+
+demo-detect: $(STAMP) ## train, evaluate, export and run a detector on the bundled photographs; writes runs/demo_detect/index.html
+	$(BIN)/python tools/demo_detect.py
 
 check: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
