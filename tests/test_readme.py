@@ -76,6 +76,51 @@ def test_the_commands_for_your_own_data_run_as_they_stand(newcomer):
     assert len(list((newcomer / "dark").rglob("*.jpg"))) == 3
 
 
+# What makes the detection commands small: a few steps of one 256-pixel picture each, from random weights.
+SMOKE = {
+    "create_exdark_tf_record.py": ["--allow_missing"],
+    "model_main_tf2.py": [
+        *("--num_train_steps", "2", "--refresh_batch_norm", "2", "--override", "train_config.batch_size=1"),
+        "train_config.fine_tune_checkpoint=",
+        "model.ssd.image_resizer.keep_aspect_ratio_resizer.min_dimension=256",
+        "model.ssd.image_resizer.keep_aspect_ratio_resizer.max_dimension=256",
+        *(
+            f"train_config.optimizer.momentum_optimizer.learning_rate.cosine_decay_learning_rate.{field}"
+            for field in ("learning_rate_base=1e-3", "warmup_learning_rate=1e-4", "total_steps=2", "warmup_steps=1")
+        ),
+    ],
+}
+
+
+@pytest.mark.slow
+def test_the_commands_for_detection_run_as_they_stand_at_a_small_size(shared, tmp_path):
+    """From five real ExDark pictures to an exported model and drawn detections."""
+    source = shared / "data" / "exdark"
+    (tmp_path / "exdark").mkdir()
+    for name, target in {"ExDark": "mini/ExDark", "ExDark_Annno": "mini/ExDark_Annno"}.items():
+        (tmp_path / "exdark" / name).symlink_to(source / target)
+    (tmp_path / "exdark" / "imageclasslist.txt").symlink_to(source / "imageclasslist.txt")
+    (tmp_path / "photos").symlink_to(source / "mini" / "ExDark" / "Bus")
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    for words in commands(section("Detection in the dark")):
+        assert words[:2] == ["python", words[1]] and words[1].startswith("tools/")
+        tool = words[1].removeprefix("tools/")
+        run = subprocess.run(
+            [sys.executable, str(ROOT / words[1]), *words[2:], *SMOKE.get(tool, [])],
+            cwd=tmp_path,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, f"{words}: {run.stdout[-2000:]}{run.stderr[-3000:]}"
+    assert (tmp_path / "exported" / "saved_model" / "saved_model.pb").is_file()
+    assert (tmp_path / "exported" / "label_map.pbtxt").is_file()
+    assert (tmp_path / "runs" / "exdark" / "eval" / "index.html").is_file()
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == [
+        *("2015_02057.jpg", "2015_02154.jpg", "detections.json"),
+    ]
+
+
 def test_the_python_example_runs_as_it_stands(tmp_path, monkeypatch):
     picture(tmp_path / "photo.jpg", seed=3)
     monkeypatch.chdir(tmp_path)
