@@ -9,6 +9,7 @@ from __future__ import annotations
 import pathlib
 import types
 from collections.abc import Mapping, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -33,6 +34,10 @@ class SegmentationSource(pipeline.ImageSource):
       picture: the pictures' key.
       beside: further pictures of the same scenes and sizes by key, such as dark ones.
 
+    Attributes:
+      num_classes: as given.
+      ids: [256] what each value of a map means, see `read_map`.
+
     Raises:
       ValueError: naming the file: at once if a picture and its map differ in size, when it is read if a map has other
         ids or is no map.
@@ -54,14 +59,18 @@ class SegmentationSource(pipeline.ImageSource):
         columns = {picture: images, **beside, contracts.MASK: masks}
         super().__init__(columns, size=size, fit=fit, cache_mb=cache_mb)
         self.num_classes = num_classes
-        self._ids = class_ids(num_classes, void)
+        self.ids = class_ids(num_classes, void)
+
+    def _check_columns(self, columns: Mapping[str, Sequence[pathlib.Path]]) -> list[image_header.Header]:
+        headers = super()._check_columns(columns)
         for image, *others in zip(*columns.values(), strict=True):
             _check_sizes(image, others)
+        return headers
 
     def _open(self, key: str, path: pathlib.Path) -> np.ndarray:
         if key != contracts.MASK:
             return super()._open(key, path)
-        return _fit_map(read_map(path, self._ids), self.size, mode=self.fit)
+        return fit_map(read_map(path, self.ids), self.size, mode=self.fit)
 
     def load(self, index: tf.Tensor) -> transforms.Example:
         """As `ImageSource.load`, the map as int32."""
@@ -150,12 +159,13 @@ def find_exdark(
     return [path for path, _ in rows], [line.label - 1 for _, line in rows], [line.lighting for _, line in rows]
 
 
-def read_map(path: pathlib.Path, ids: np.ndarray) -> np.ndarray:
+def read_map(path: pathlib.Path | BinaryIO, ids: np.ndarray, *, name: str = "") -> np.ndarray:
     """Reads a map of classes: [H, W] uint8.
 
     Args:
       path: a grey or palette PNG file; the values (of a palette: the indices) are class ids.
       ids: [256] what each value means; -1 where it is out of range.
+      name: what it is called in messages; default: its path.
 
     Raises:
       ValueError: naming the file, if it is no map, or holds an id out of range.
@@ -163,15 +173,16 @@ def read_map(path: pathlib.Path, ids: np.ndarray) -> np.ndarray:
     """
     from PIL import Image
 
+    name = name or str(path)
     with Image.open(path) as image:
         if image.mode not in ("L", "P", "1"):
-            raise ValueError(f"{path}: expected a map of class ids, grey or palette with 8 bits; found {image.mode}.")
+            raise ValueError(f"{name}: expected a map of class ids, grey or palette with 8 bits; found {image.mode}.")
         values = np.asarray(image.convert("L") if image.mode == "1" else image, np.uint8)
     result = ids[values]
     if (result < 0).any():
         wrong = int(values[result < 0][0])
         raise ValueError(
-            f"{path}: expected class ids 0 to {int(ids[ids < contracts.IGNORE_LABEL].max())}; found {wrong}."
+            f"{name}: expected class ids 0 to {int(ids[ids < contracts.IGNORE_LABEL].max())}; found {wrong}."
         )
     return result.astype(np.uint8)
 
@@ -199,8 +210,8 @@ def _check_sizes(image: pathlib.Path, others: Sequence[pathlib.Path]) -> None:
             )
 
 
-def _fit_map(mask: np.ndarray, size: int, *, mode: str) -> np.ndarray:
-    """As `files.fit`, to the nearest pixel."""
+def fit_map(mask: np.ndarray, size: int, *, mode: str) -> np.ndarray:
+    """Makes a map ready to be stored, as `files.fit` a picture, to the nearest pixel."""
     height, width = mask.shape
     scale = max(1.0, size / min(height, width))
     target = (size, size) if mode == "resize" else (max(size, round(width * scale)), max(size, round(height * scale)))

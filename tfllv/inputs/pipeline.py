@@ -45,7 +45,7 @@ class ImageSource:
         lengths = {key: len(paths) for key, paths in columns.items()}
         if len(set(lengths.values())) != 1 or not all(lengths.values()):
             raise ValueError(f"`columns` must be of one length, at least 1. Received: {lengths}.")
-        headers = [_check_header(path) for paths in columns.values() for path in paths]
+        headers = self._check_columns(columns)
         self._in_graph = fit == "crop" and _fit_for_graph(headers, size=size, cache_mb=cache_mb)
         self.keys = tuple(columns)
         self.changes: list[transforms.Transform] = []
@@ -56,6 +56,9 @@ class ImageSource:
         self._free = cache_mb * 10**6
         self._kept: dict[tuple[str, int], np.ndarray] = {}
         self._lock = threading.Lock()
+
+    def _check_columns(self, columns: Mapping[str, Sequence[pathlib.Path]]) -> list[image_header.Header]:
+        return [_check_header(path) for paths in columns.values() for path in paths]
 
     def __len__(self) -> int:
         return len(self.names)

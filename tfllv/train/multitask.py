@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfllv import models
 from tfllv.config import MultitaskConfig
-from tfllv.inputs import files, labels, multitask
+from tfllv.inputs import files, labels, multitask, record_scenes
 from tfllv.losses import segmentation
 from tfllv.train.learner import Learner
 
@@ -66,29 +66,51 @@ def validation(config: MultitaskConfig) -> multitask.MultitaskSource | None:
 def _scenes(
     config: MultitaskConfig, images: str, masks: str, dark: str, *, flip: bool, chosen: bool
 ) -> multitask.MultitaskSource:
+    options: dict[str, Any] = {
+        "recipe": config.darken,
+        "num_classes": config.num_classes,
+        "void": _void(config),
+        "size": config.image_size,
+        "fit": config.image_fit,
+        "cache_mb": config.cache_mb,
+        "flip": flip,
+    }
+    ids = record_scenes.read_ids(config.image_ids) if chosen and config.image_ids else []
     if not masks:
-        raise ValueError("`masks` must be a folder of maps of class ids. Received: none.")
+        if pathlib.Path(images).is_dir() and not any(pathlib.Path(images).glob("*.manifest.json")):
+            raise ValueError(
+                f"`masks` must be a folder of maps of class ids, unless `images` are TFRecords. Received: none for "
+                f"'{images}'."
+            )
+        if config.include or config.exclude:
+            raise ValueError(
+                "`include` and `exclude` must be empty with TFRecords; use `image_ids`. Received: entries."
+            )
+        return record_scenes.RecordScenes(record_scenes.find_entries(images, ids=set(ids)), **options)
     found, maps = labels.find_maps(images, masks)
-    taken = set(_choose(found, config)) if chosen else set(found)
+    taken = set(_choose(found, config, ids)) if chosen else set(found)
     rows = [(path, map_) for path, map_ in zip(found, maps, strict=True) if path in taken]
     found, maps = [path for path, _ in rows], [map_ for _, map_ in rows]
-    return multitask.MultitaskSource(
-        found,
-        maps,
-        _find_dark(found, dark),
-        recipe=config.darken,
-        num_classes=config.num_classes,
-        void=_void(config),
-        size=config.image_size,
-        fit=config.image_fit,
-        cache_mb=config.cache_mb,
-        flip=flip,
-    )
+    return multitask.MultitaskSource(found, maps, _find_dark(found, dark), **options)
 
 
-def _choose(paths: list[pathlib.Path], config: MultitaskConfig) -> list[pathlib.Path]:
-    paths = files.select(paths, config.images, include=config.include, exclude=config.exclude)
-    return paths
+def _choose(paths: list[pathlib.Path], config: MultitaskConfig, ids: list[str]) -> list[pathlib.Path]:
+    """Applies `image_ids`, `include` and `exclude`."""
+    if ids:
+        there = {_number(path.stem): path for path in paths}
+        for word in ids:
+            if _number(word) not in there:
+                raise ValueError(
+                    f"`image_ids` must be names of pictures in '{config.images}'. Received: {word}, which is not there."
+                )
+        wanted = {_number(word) for word in ids}
+        paths = [path for path in paths if _number(path.stem) in wanted]
+    return files.select(paths, config.images, include=config.include, exclude=config.exclude)
+
+
+def _number(word: str) -> str:
+    """COCO's files are 000000000139.jpg for the id 139."""
+    return word.lstrip("0") or "0" if word.isdecimal() else word
 
 
 def _find_dark(images: list[pathlib.Path], folder: str) -> list[pathlib.Path]:
