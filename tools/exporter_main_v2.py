@@ -39,9 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--side_input_types", default="", metavar="tf.float32,tf.int32")
     parser.add_argument("--side_input_names", default="", metavar="NAME,NAME")
     parser.add_argument("--label_map_path", metavar="FILE", help="default: that of the configuration's input readers")
-    parser.add_argument(
-        "--verify_images", metavar="DIR", help="pictures to compare on (default: the project's samples)"
-    )
+    parser.add_argument("--verify_images", metavar="DIR", help="to compare on, 16 at most (default: samples)")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser
 

@@ -15,6 +15,7 @@ import pytest
 
 from tfllv.detection import compat, detector, export
 from tfllv.detection.detector import Found
+from tfllv.inputs import image_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 needs_tfod = pytest.mark.skipif(
@@ -93,6 +94,13 @@ class TestTheOutput:
             export.check_output(tmp_path, overwrite=True)
         with pytest.raises(ValueError, match="must be a folder"):
             export.check_output(tmp_path / "thesis.tex", overwrite=True)
+
+
+def test_of_many_pictures_some_evenly_spread_are_compared_on(tmp_path):
+    for index in range(9):
+        image_files.write_image(tmp_path / f"{index}.png", np.full((2, 2, 3), index, np.uint8))
+    assert [int(pixels[0, 0, 0]) for pixels in export.read_pictures(tmp_path, most=3)] == [0, 4, 8]
+    assert len(export.read_pictures(None)) == 6
 
 
 class TestComparison:

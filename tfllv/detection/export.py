@@ -160,8 +160,12 @@ def check_output(folder: str | os.PathLike[str], *, overwrite: bool) -> pathlib.
     return path
 
 
-def read_pictures(folder: str | os.PathLike[str] | None) -> list[np.ndarray]:
+def read_pictures(folder: str | os.PathLike[str] | None, *, most: int = 16) -> list[np.ndarray]:
     """Reads the pictures to compare on: those of a folder, or the samples that travel with the package.
+
+    Args:
+      folder: searched with its sub-folders; None takes the samples.
+      most: where there are more, so many are taken, evenly spread.
 
     Returns:
       [H, W, 3] uint8 each.
@@ -172,6 +176,8 @@ def read_pictures(folder: str | os.PathLike[str] | None) -> list[np.ndarray]:
     """
     samples = pathlib.Path(__file__).parent.parent / "samples"
     paths = files.find_images(pathlib.Path(folder or samples), name="verify_images", option="--verify_images")
+    chosen = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
+    paths = [paths[index] for index in chosen]
     pictures = (image_files.read_image(path).pixels for path in paths)
     return [contracts.to_uint8(contracts.to_float(pixels)) for pixels in pictures]
 
