@@ -16,13 +16,16 @@ WEIGHTS = ".weights.h5"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("name", metavar="NAME", help="network, see `tfllv list`; or `encoder`")
+    parser.add_argument(
+        "name", metavar="NAME", help="network, see `tfllv list`; or `encoder`; a name of your own with --saved_model"
+    )
     parser.add_argument(
         "-o", "--output", metavar="DIR", type=pathlib.Path, required=True, help="the model's folder; made where absent"
     )
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--weights", metavar="FILE", help="a .weights.h5 file (default: those shipped)")
     start.add_argument("--workdir", metavar="DIR", type=pathlib.Path, help="a run of `tfllv train`: its final weights")
+    start.add_argument("--saved_model", metavar="DIR", help="a detector that tools/exporter_main_v2.py wrote")
     parser.add_argument("--format", default="saved_model", choices=FORMATS, help="default: saved_model")
     parser.add_argument(
         "--precision",
@@ -54,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.name == "encoder":
         return _run_encoder(args)
+    if args.saved_model:
+        return _run_detector(args)
     options = import_weights.parse_options(args.set)
     weights = args.weights
     if args.workdir:
@@ -74,6 +79,18 @@ def _run_encoder(args: argparse.Namespace) -> int:
         trained, weights = read_workdir(args.workdir, encoder.NETWORK)
         options = {**trained, **options}
     path, agreement = encoder.export(encoder.load(weights, **options), args.output)
+    print(f"{path}: {agreement}")
+    return 0
+
+
+def _run_detector(args: argparse.Namespace) -> int:
+    from tfllv.export import detection
+
+    if args.format != "saved_model" or args.precision != "float32" or args.set:
+        raise ValueError("`--saved_model` is exported as a SavedModel in float32 as it is. Received: another option.")
+    path, agreement = detection.export(
+        detection.load(args.saved_model), args.name, args.output, max_pixels=args.max_pixels
+    )
     print(f"{path}: {agreement}")
     return 0
 

@@ -43,30 +43,37 @@ def export(
     max_pixels = what.max_pixels if max_pixels is None else max_pixels
     module = signatures.Signatures(what.step, what.owner, max_pixels=max_pixels)
     functions = module.signatures()
+    encoded = sorted(functions[signatures.BYTES].structured_outputs)
+    outputs = sorted(functions[signatures.FLOATS].structured_outputs)
     with writing(root) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=functions)
-        name = root.resolve().name
-        encoded = sorted(functions[signatures.BYTES].structured_outputs)
-        outputs = sorted(functions[signatures.FLOATS].structured_outputs)
-        serving_files.write_warm_up(temporary, name, [_small_picture(suffix) for suffix in (".jpg", ".png")])
+        write_warm_up(temporary, root)
         facts = {"name": what.name, "kind": what.kind, "precision": what.precision, "outputs": outputs}
         serving_files.write_facts(temporary, {**facts, "max_pixels": max_pixels, **what.facts})
         agreement = check(what, temporary)
         version = publish(temporary, root)
-    texts = serving_files.config_files(name)
-    texts["README.md"] = serving_files.readme(
-        name=name,
-        number=int(version.name),
-        precision=what.precision,
-        parameters=what.model.count_params(),
-        agreement=agreement,
-        outputs=outputs,
-        encoded=encoded,
-        max_pixels=max_pixels,
+    weights = f"{what.precision}, {what.model.count_params():,} parameters"
+    write_texts(version, weights=weights, agreement=agreement, outputs=outputs, encoded=encoded, max_pixels=max_pixels)
+    return version, agreement
+
+
+def write_warm_up(temporary: pathlib.Path, root: pathlib.Path) -> None:
+    """Writes the warm-up requests of the model in `root`: small photographs."""
+    pixels = np.ascontiguousarray(
+        image_files.read_image(verify.SAMPLES / "coffee.jpg").pixels[:_WARM_UP_SIDE, :_WARM_UP_SIDE]
     )
+    pictures = [image_files.encode_image(suffix, pixels) for suffix in (".jpg", ".png")]
+    serving_files.write_warm_up(temporary, root.resolve().name, pictures)
+
+
+def write_texts(version: pathlib.Path, **facts: Any) -> None:
+    """Writes what stands beside the versions: TF Serving's configuration, and a README of `serving_files.readme`."""
+    root = version.parent
+    name = root.resolve().name
+    texts = {**serving_files.config_files(name), "README.md": ""}
+    texts["README.md"] = serving_files.readme(name=name, number=int(version.name), **facts)
     for file, text in texts.items():
         image_files.write_bytes(root / file, text.encode())
-    return version, agreement
 
 
 @contextlib.contextmanager
@@ -131,8 +138,3 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
     ]
     name = f"{what.name} `{signatures.IMAGE_BYTES}`"
     return f"{agreement}, {verify.compare_all(name, pairs, what.precision, rounding=_HALF_LEVEL)}"
-
-
-def _small_picture(suffix: str) -> bytes:
-    pixels = image_files.read_image(verify.SAMPLES / "coffee.jpg").pixels
-    return image_files.encode_image(suffix, np.ascontiguousarray(pixels[:_WARM_UP_SIDE, :_WARM_UP_SIDE]))

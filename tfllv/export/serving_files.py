@@ -39,8 +39,8 @@ max_enqueued_batches { value: 64 }
 """
 _README = """# {name}, exported by tfllv {version}
 
-`{number}/` is a TensorFlow SavedModel in TF Serving's layout, {precision}, {parameters:,} parameters. Before it
-appeared here, a fresh process without tfllv loaded it and compared it with the network on photographs:
+`{number}/` is a TensorFlow SavedModel in TF Serving's layout, {weights}. Before it
+appeared here, a fresh process without tfllv loaded it and compared it with the original on photographs:
 {agreement}.
 
 `serving_default`
@@ -63,7 +63,7 @@ In this folder:
         curl --data-binary @- -o answer.json http://localhost:8501/v1/models/{name}:predict
 
     python -c "import base64, json; answer = json.load(open('answer.json'))['predictions'][0]; \\
-        open('bright.png', 'wb').write(base64.b64decode(answer{pick}))"
+        {read}"
 
 A new version goes into the next number, and the server picks it up. `batching.config` is for `--enable_batching
 --batching_parameters_file=/models/{name}/batching.config`; read it first.
@@ -125,25 +125,36 @@ def readme(
     *,
     name: str,
     number: int,
-    precision: str,
-    parameters: int,
+    weights: str,
     agreement: str,
     outputs: list[str],
     encoded: list[str],
     max_pixels: int,
 ) -> str:
-    """The README of a model's folder."""
+    """The README of a model's folder.
+
+    Args:
+      name: of the model.
+      number: of the version.
+      weights: precision and size, in words.
+      agreement: with the network, in words.
+      outputs: of `serving_default`.
+      encoded: outputs of `serving_bytes`.
+      max_pixels: the most pixels of an encoded picture.
+    """
+    # REST gives the value itself where there is one output, and a dict of values where there are several.
+    key = next((key for key in encoded if key.endswith("_bytes")), None)
+    value = "answer" if len(encoded) == 1 else f"answer[{key!r}]"
+    read = f"open('bright.png', 'wb').write(base64.b64decode({value}['b64']))" if key else "print(answer)"
     return _README.format(
         name=name,
         number=number,
         version=__version__,
-        precision=precision,
-        parameters=parameters,
+        weights=weights,
         agreement=agreement,
         outputs=", ".join(f"`{key}`" for key in outputs),
-        encoded=", ".join(f"`{key}`: PNG files [B]" for key in encoded),
+        encoded=", ".join(f"`{key}`" + (", PNG files [B]" if key.endswith("_bytes") else "") for key in encoded),
         max_pixels=max_pixels,
         serving=".".join(tf.__version__.split(".")[:2]) + ".0",
-        # REST gives the value itself where there is one output, and a dict of values where there are several.
-        pick=f"[{signatures.IMAGE_BYTES!r}]['b64']" if len(encoded) > 1 else "['b64']",
+        read=read,
     )
