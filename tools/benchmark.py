@@ -35,6 +35,7 @@ BENCHMARKS = {
     "engine": ("engine", "engine"),
     "diffusion": ("diffusion", "diffusion"),
     "mirnet": ("mirnet", "mirnet"),
+    "multitask": ("multitask", "multitask"),
 }
 
 
