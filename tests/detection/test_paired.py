@@ -27,7 +27,7 @@ def case(synthetic):
 @pytest.fixture(scope="module")
 def rows(case):
     made, plain, versions = case
-    return paired.compare_methods(made, plain, versions, resamples=2000)
+    return paired.compare_methods(made, plain, versions, resamples=400)
 
 
 def of(rows, method, light=None):
@@ -53,9 +53,7 @@ def test_clear_changes_are_told_by_direction_and_no_change_is_not(rows):
 
 def test_every_light_is_tested_and_p_values_only_grow_by_the_adjustment(rows):
     assert len(rows[0]) == 3 * 11
-    for row in rows[0]:
-        if row["AP"]["p"] is not None:
-            assert row["AP"]["p"] <= row["AP"]["p_adjusted"] <= 1
+    assert all(row["AP"]["p"] <= row["AP"]["p_adjusted"] <= 1 for row in rows[0])
     assert any(row["AP"]["p"] < row["AP"]["p_adjusted"] < 1 for row in rows[0] if row["lighting"])
 
 
@@ -85,12 +83,12 @@ def test_pairing_tells_changes_apart_that_the_spread_between_pictures_would_hide
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_the_level_says(synthetic):
-    """Two detectors that miss at random alike: of 40 sets, few may be told apart at .05."""
+    """Two detectors that miss at random alike: of 40 sets of ten pictures, few may be told apart at .05."""
     alarms = 0
     for seed in range(40):
-        made = synthetic.make_truth(30, seed=seed, labels={1: "Car"})
+        made = synthetic.make_truth(10, seed=seed)
         sides = [
-            paired.measure(made, synthetic.detect(made, seed=10 * seed + k, miss=0.3, false=1), resamples=300)
+            paired.measure(made, synthetic.detect(made, seed=10 * seed + k, miss=0.3, false=1), resamples=200)
             for k in (1, 2)
         ]
         alarms += paired.difference(*sides, None)["AP"]["p"] < 0.05

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="or detections saved before; without --model_dir too",
     )
     parser.add_argument("--output_dir", metavar="DIR", help="write evaluation.json and index.html there")
-    parser.add_argument("--resamples", type=int, metavar="N", help="of the bootstrap (default: 1000; of tests 5000)")
+    parser.add_argument("--resamples", type=int, metavar="N", help="of the bootstrap (default: 1000; of tests 2000)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     parser.add_argument("--min_score", type=float, default=0.3, metavar="X", help="of examples (default: 0.3)")
     parser.add_argument("--num_examples", type=int, default=24, metavar="N", help="of misses on the page (default: 24)")

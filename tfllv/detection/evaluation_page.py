@@ -183,10 +183,10 @@ def _difference(row: Mapping[str, Any] | None) -> str:
     if row is None:
         return '<td class="none">–</td>'
     p = row.get("p_adjusted", row["p"])
-    below = "no interval"
+    below = f"p {f'{p:.3f}' if p >= 0.001 else '&lt; .001'}"
     if row["interval"]:
         low, high = (100 * end for end in row["interval"])
-        below = f"{low:+.1f} to {high:+.1f}" + ("" if p is None else f", p {f'{p:.3f}' if p >= 0.001 else '&lt; .001'}")
+        below = f"{low:+.1f} to {high:+.1f}<br>{below}"
     return f'<td class="{row.get("verdict", "")}">{100 * row["difference"]:+.1f}<small>{below}</small></td>'
 
 

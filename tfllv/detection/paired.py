@@ -1,6 +1,7 @@
 """One detector on two versions of the same pictures: normal and low light, or as they are and enhanced.
 
-Both sides are resampled together, picture by picture, so that what makes a picture hard cancels out.
+Both sides are compared picture by picture, so that what makes a picture hard cancels out: intervals by a paired
+bootstrap, p-values by exchanging the two versions of pictures at random, which holds its level for few pictures too.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from tfllv.detection import average_precision, coco_metrics, lighting
+from tfllv.detection.average_precision import ClassMatches
 from tfllv.detection.results import Detections
 from tfllv.detection.truth import Truth
 from tfllv.inputs import files as image_folders
 from tfllv.records import files
 
-# More than for intervals: the smallest p-value, 2 / (B + 1), must survive the adjustment for dozens of tests.
-RESAMPLES = 5000
+# More than for intervals alone: the smallest p-value, 1 / (B + 1), must survive the adjustment for dozens of tests.
+RESAMPLES = 2000
 SIGNIFICANT = 0.05
 _KEYS = ("AP", "AP50")
 
@@ -32,10 +34,16 @@ class Side:
     Attributes:
       estimates: lighting or None for all -> (AP, AP50), or None where nothing is to be found.
       drawn: likewise -> [2, B] of the resamples.
+      matches: likewise -> the matches of each class.
+      images: likewise -> how many pictures hold objects.
+      seed: of the draws.
     """
 
     estimates: Mapping[str | None, tuple[float, float] | None]
     drawn: Mapping[str | None, np.ndarray]
+    matches: Mapping[str | None, Sequence[ClassMatches]]
+    images: Mapping[str | None, int]
+    seed: int
 
 
 def measure(truth: Truth, detections: Detections, *, resamples: int = RESAMPLES, seed: int = 0) -> Side:
@@ -51,34 +59,40 @@ def measure(truth: Truth, detections: Detections, *, resamples: int = RESAMPLES,
         raise ValueError(f"`resamples` must be >= 1. Received: resamples={resamples}.")
     matches = coco_metrics.evaluate(truth, detections).matches
     weights = average_precision.resample_weights(len(truth.images), resamples, seed)
-    estimates, drawn = {}, {}
+    estimates, drawn, kept, images = {}, {}, {}, {}
     for part in lighting.parts(truth):
         if part.place is None:
             some = [each.part(part.images) for each in matches]
+            kept[part.lighting] = some
+            images[part.lighting] = int((np.sum([each.truths for each in some], axis=0) > 0).sum())
             estimates[part.lighting] = average_precision.mean_precision(some)
             drawn[part.lighting] = average_precision.mean_over_classes(
                 [average_precision.resampled_precision(each, weights) for each in some]
             )
-    return Side(estimates, drawn)
+    return Side(estimates, drawn, kept, images, seed)
 
 
 def difference(before: Side, after: Side, light: str | None, *, level: float = lighting.LEVEL) -> dict[str, Any] | None:
     """Returns how `after` differs from `before` in one light.
 
     Returns:
-      AP and AP50 -> `before`, `after`, `difference`, `interval` and `p`, the last two None where the resamples tell
-      nothing; or None where nothing is to be found.
+      AP and AP50 -> `before`, `after`, `difference`, `interval` (None below `lighting.FEWEST` pictures) and `p`; or
+      None where nothing is to be found.
     """
     one, other = before.estimates[light], after.estimates[light]
     if one is None or other is None:
         return None
+    changed = after.drawn[light] - before.drawn[light]
+    rng = np.random.default_rng(before.seed)
+    swaps = rng.random((changed.shape[1], len(before.matches[light][0].truths))) < 0.5
+    swapped = average_precision.swapped_differences(before.matches[light], after.matches[light], swaps)
     row: dict[str, Any] = {}
     for index, key in enumerate(_KEYS):
         change = other[index] - one[index]
-        drawn = after.drawn[light][index] - before.drawn[light][index]
-        ends = average_precision.interval(drawn, change, level=level)
+        ends = average_precision.interval(changed[index], change, level=level)
         row[key] = {"before": one[index], "after": other[index], "difference": change}
-        row[key] |= {"interval": None if ends is None else list(ends), "p": average_precision.p_value(drawn, change)}
+        row[key]["interval"] = list(ends) if ends and before.images[light] >= lighting.FEWEST else None
+        row[key]["p"] = average_precision.p_value(swapped[index], change)
     return row
 
 
@@ -100,7 +114,7 @@ def compare_methods(
       truth: the ground truth.
       plain: detections in the pictures as they are.
       enhanced: name -> detections of the same detector in other versions of them; or of another detector.
-      resamples: of the paired bootstrap.
+      resamples: of the paired bootstrap, and exchanges of the test.
       seed: of its draws.
       level: of the intervals.
 
@@ -129,13 +143,10 @@ def compare_methods(
 
 def _judge(rows: Sequence[dict[str, Any]]) -> None:
     """Adds adjusted p-values and verdicts to the rows of one family of tests."""
-    tested = [row["AP"] for row in rows if row["AP"]["p"] is not None]
-    for row in rows:
-        row["AP"] |= {"p_adjusted": None, "verdict": "unclear"}
-    for entry, p in zip(tested, average_precision.adjust([entry["p"] for entry in tested]), strict=True):
-        entry["p_adjusted"] = p
-        if p < SIGNIFICANT:
-            entry["verdict"] = "helps" if entry["difference"] > 0 else "hurts"
+    adjusted = average_precision.adjust([row["AP"]["p"] for row in rows])
+    for entry, p in zip((row["AP"] for row in rows), adjusted, strict=True):
+        told = "helps" if entry["difference"] > 0 else "hurts"
+        entry |= {"p_adjusted": p, "verdict": told if p < SIGNIFICANT else "unclear"}
 
 
 def _answer(name: str, rows: Sequence[dict[str, Any]], level: float) -> str:
@@ -151,7 +162,8 @@ def _answer(name: str, rows: Sequence[dict[str, Any]], level: float) -> str:
     text += f"({100 * whole['difference']:+.1f} points"
     if whole["interval"]:
         low, high = (100 * end for end in whole["interval"])
-        text += f", {level:.0%} interval {low:+.1f} to {high:+.1f}, adjusted p {_p_text(whole['p_adjusted'])}"
+        text += f", {level:.0%} interval {low:+.1f} to {high:+.1f}"
+    text += f", adjusted p {_p_text(whole['p_adjusted'])}"
     parts = []
     for word in ("helps", "hurts"):
         lights = [row["lighting"] for row in rows if row["lighting"] and row["AP"]["verdict"] == word]
