@@ -32,6 +32,7 @@ BENCHMARKS = {
     "records": ("records", "conversion"),
     "darken": ("darken", "darken"),
     "detections": ("detections", "evaluation"),
+    "detection_training": ("detection_training", "detection_training"),
     "engine": ("engine", "engine"),
     "diffusion": ("diffusion", "diffusion"),
     "mirnet": ("mirnet", "mirnet"),
