@@ -3,7 +3,7 @@
 #
 #   docker build -t tfllv .
 #   docker run --rm -p 5000:5000 tfllv                                                  # all bundled methods
-#   docker run --rm -p 5000:5000 -v "$PWD/exports:/models:ro" tfllv --model /models/sgz   # an exported model
+#   docker run --rm -p 5000:5000 -v "$PWD/serving:/models:ro" tfllv --model /models/sgz   # an exported model
 #
 # `tools/replay_dockerfile.py` carries out its steps where there is no Docker.
 
