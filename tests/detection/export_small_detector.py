@@ -13,6 +13,7 @@ import os
 import pathlib
 import shutil
 import sys
+import zlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
@@ -95,6 +96,11 @@ def run(name, **options):
     return report.line()
 
 
+def tree(folder):
+    """Every file with its content's checksum."""
+    return {str(path.relative_to(folder)): zlib.crc32(path.read_bytes()) for path in folder.rglob("*.*")}
+
+
 model_builder.build = lambda *args, **kwargs: Quarters()
 exporter_lib_v2.INPUT_BUILDER_UTIL_MAP["model_build"] = model_builder.build
 CONFIG = compat.protos().TrainEvalPipelineConfig()
@@ -106,8 +112,9 @@ RESULT = {"good": run("good")}
 
 write = export.write_export
 export.write_export = break_weights(write)
-RESULT["broken"] = run("broken")
-RESULT["broken over good"] = run("good")
+RESULT["before"] = tree(FOLDER / "good")
+RESULT["broken"] = run("good")
+RESULT["after"] = tree(FOLDER / "good")
 export.write_export = write
 
 for kind in detector.INPUT_TYPES:
