@@ -7,7 +7,7 @@
 
 Without COCO: every ExDark picture as it is, then scenes cut from them around an object, enlarged, maybe mirrored and
 brightened or darkened. With COCO: scenes cut from its photographs likewise, then scenes in which its objects, cut out
-by their masks, stand before ExDark pictures, all darkened. In a made scene an object counts if at least `VISIBLE` of
+by their masks, stand before ExDark pictures in the dark. In a made scene an object counts if at least `VISIBLE` of
 it is seen, `SMALLEST` pixels wide and high; what is left of the others is painted over with grey, so that every object
 in sight has its box. The same arguments give the same bytes.
 """
@@ -172,7 +172,7 @@ def _runs(mask: np.ndarray) -> dict[str, Any]:
 
 
 def to_item(scene: Scene, key: str) -> Item:
-    """Returns a scene as the record writer takes it; the picture is a PNG, because it is small and exact."""
+    """Returns a scene as the record writer takes it."""
     where = Where(key)
     things = tuple(
         Thing(tuple(box.tolist()), label, name, where, segmentation=None if mask is None else _runs(mask))
