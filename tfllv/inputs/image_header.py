@@ -23,7 +23,7 @@ MAX_PIXELS = 200_000_000
 MAX_SIDE = 1 << 20
 FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF")
 
-_MAX_BLOCKS = 200_000  # segments or chunks walked at most; real files have some hundreds
+_MAX_BLOCKS = 100_000  # segments or chunks walked at most; 200 megapixels of PNG in pieces of 8 KB have 50,000
 _MAX_PROFILE = 16 << 20  # bytes of an unpacked colour profile; printer profiles reach 3 MB
 _DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for
 

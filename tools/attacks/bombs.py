@@ -40,23 +40,26 @@ def _measure(server: victim.Victim, name: str, data: bytes) -> dict:
         {"Content-Type": "application/json"},
         f"/v1/models/{server.model}:predict",
     )
-    statuses, seconds, extra = [], [], []
+    statuses, seconds, costs, extra = [], [], [], []
     for body, headers, path in (forms, predicts):
-        times = []
+        times, work = [], []
         for _ in range(REPEATS):
-            before = server.memory()
+            before, spent = server.memory(), server.cpu()
             server.reset_peak()
             start = time.perf_counter()
             status, _ = server.ask("POST", path, body, headers)
             times.append(time.perf_counter() - start)
             extra.append(server.peak() - before)
+            work.append(server.cpu() - spent)
         statuses.append(status)
         seconds.append(statistics.median(times))
+        costs.append(statistics.median(work))
     return {
         "bomb": name,
         "bytes": len(data),
         "form": statuses[0],
         "predict": statuses[1],
         "ms": round(max(seconds) * 1000, 1),
+        "cpu_ms": round(max(costs) * 1000, 1),
         "extra_mb": round(max(extra) / victim.MEGABYTE, 1),
     }
