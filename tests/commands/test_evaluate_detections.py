@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -125,6 +127,35 @@ def test_problems_of_the_ground_truth_are_named_and_change_the_exit_code(exdark,
     words = ["--detections", exdark / "detections.json", "--exdark_dir", exdark / "exdark", "--split", "all"]
     assert run(*words, "--resamples", 5) == 1
     assert "2015_00001.png.txt:3: box: box clipped" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_they_stand(exdark, squares, monkeypatch, capsys):
+    from tfllv.records import convert, detection, problems
+    from tfllv.records import exdark as source
+
+    monkeypatch.chdir(exdark)
+    items = [item for part in source.read_exdark("exdark", problems.Report(), split="random").values() for item in part]
+    plan = convert.SetPlan("exdark_test.record", items)
+    build, options = detection.DetectionBuilder(), convert.RunOptions(num_shards=1, workers=1)
+    convert.convert([plan], "records/exdark", build, source={}, options=options, say=lambda line: None)
+    pathlib.Path("found").mkdir()
+    pathlib.Path("detections.json").rename("found/detections.json")
+    for name in ("day", "night"):
+        pathlib.Path(name).symlink_to("exdark/ExDark/Cat")
+    images = [{"id": i + 1, "file_name": f"2015_{i:05}.png", "width": 60, "height": 40} for i in range(6)]
+    notes = [
+        {"id": i + 1, "image_id": i + 1, "category_id": 6, "bbox": [5 + 3 * i, 10, 20, 20], "area": 400, "iscrowd": 0}
+        for i in range(6)
+    ]
+    document = {"images": images, "annotations": notes, "categories": [{"id": 6, "name": "Cat"}]}
+    pathlib.Path("instances.json").write_text(json.dumps(document))
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^python tools/evaluate_detections\.py (.*)$", text, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        assert run(*shlex.split(line, comments=True)) == 0, capsys.readouterr().err
+        assert pathlib.Path("report/index.html").is_file()
 
 
 @pytest.mark.parametrize(
