@@ -212,8 +212,8 @@ def _enhancers(report: Mapping[str, Any]) -> str:
     return (
         f'<h2 id="enhancers">Does enhancing help this detector?</h2><ul class="answers">{answers}</ul>'
         '<p class="hint">Change of AP, in points, from the pictures as they are to the enhanced ones. '
-        "Intervals by paired bootstrap over pictures; p-values by exchanging versions of pictures at random, adjusted for "
-        "the number of tests (Holm); coloured below .05.</p>"
+        "Intervals by paired bootstrap over pictures; p-values by exchanging versions of pictures at random, adjusted "
+        "for the number of tests (Holm); coloured below .05.</p>"
         '<div class="table" tabindex="0" role="region" aria-labelledby="enhancers"><table><thead><tr>'
         f'<th scope="col">Change of AP</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
