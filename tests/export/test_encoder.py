@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -89,3 +91,35 @@ def test_an_encoder_whose_files_do_not_agree_is_not_published(tmp_path, network,
     with pytest.raises(verify.MismatchError, match="Nothing was published"):
         encoder.export(network.backbone, tmp_path / "encoder")
     assert not (tmp_path / "encoder").exists()
+
+
+def test_a_runs_folder_tells_the_options_of_its_network(tmp_path):
+    from tfllv import config as configs
+    from tfllv.commands import export
+
+    settings = {"width": 2, "num_classes": 5, "tasks": "segmentation", "encoder": "imagenet", "shared_blocks": 2}
+    config = configs.MultitaskConfig(experiment="multitask", **settings)
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    (tmp_path / "final.weights.h5").touch()
+    options, path = export.read_workdir(tmp_path, "resnet_unet")
+    # The weights that training began with are not needed any more, but their layout of the encoder is.
+    del settings["encoder"]
+    assert options == {**settings, "frozen_stages": 0, "variant": "v1"}
+    assert path == tmp_path / "final.weights.h5"
+
+
+def test_the_readme_loads_the_encoder_in_three_lines(tmp_path, network, monkeypatch):
+    readme = (pathlib.Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"^## One network for two tasks\n(.*?)(?=^## )", readme, re.MULTILINE | re.DOTALL)[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line and not line.startswith("import ")]) == 3
+    plain = encoder_weights.make_plain(network.backbone)
+    (tmp_path / "encoder" / "1").mkdir(parents=True)
+    (tmp_path / "encoder" / "1" / "encoder.json").write_text(plain.to_json())
+    plain.save_weights(tmp_path / "encoder" / "1" / "encoder.weights.h5")
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(2).uniform(size=(1, 40, 41, 3)).astype(np.float32)
+    names = {"images": images}
+    exec(code, names)
+    for name, expected in network.backbone(images).items():
+        np.testing.assert_array_equal(names["features"][name], expected)
