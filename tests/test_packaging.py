@@ -45,6 +45,8 @@ def test_the_wheel_carries_weights_pages_and_every_module(wheel):
     sources = {str(p.relative_to(ROOT)) for p in (ROOT / "tfllv").rglob("*.py")}
     assert sources <= names
     assert any(name.endswith(".html") for name in names)
+    page = {str(p.relative_to(ROOT)) for p in (ROOT / "tfllv" / "serve" / "static").iterdir()}
+    assert page <= names and "tfllv/serve/static/index.html" in page
     assert sum(name.startswith("tfllv/samples/") and name.endswith(".jpg") for name in names) >= 5
     assert not any(name.startswith(("tests/", "tools/")) for name in names)
 
