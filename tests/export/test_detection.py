@@ -39,22 +39,6 @@ def source(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def in_process(monkeypatch):
-    """Runs SavedModels in this process, which is quicker."""
-
-    def run(calls):
-        found = []
-        for call in calls:
-            function = tf.saved_model.load(str(call["path"])).signatures[call["signature"]]
-            (key,) = function.structured_input_signature[1]
-            results = (function(**{key: tf.constant(value)}) for value in call["inputs"])
-            found.append([{name: value.numpy() for name, value in result.items()} for result in results])
-        return found
-
-    monkeypatch.setattr(verify, "run_fresh", run)
-
-
 def test_a_detector_gets_both_signatures_and_its_classes(source, in_process, tmp_path, encoded):
     version, agreement = detection.export(detection.load(source), "night", tmp_path / "night")
     assert version == tmp_path / "night" / "1" and "`detection_boxes` within" in agreement

@@ -20,18 +20,6 @@ def written(sgz, tmp_path_factory):
     return path
 
 
-def in_process(sgz, monkeypatch):
-    """Runs files in this process, which is quicker where what is shown is not that a stranger can run them."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    def run(calls):
-        interpreter = Interpreter(model_path=str(calls[0]["path"]))
-        runner = interpreter.get_signature_runner("serving_default")
-        return [[dict(runner(image=image)) for image in calls[0]["inputs"]]]
-
-    monkeypatch.setattr(verify, "run_fresh", run)
-
-
 def test_one_file_takes_any_size(written, sgz, rng):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -49,17 +37,18 @@ def test_an_existing_file_is_kept_without_overwrite(written, sgz):
     assert written.read_bytes() == before
 
 
-@pytest.mark.parametrize(("precision", "share"), [("float16", 0.8), ("int8", 0.9), ("int8_dynamic", 1.1)])
-def test_smaller_files_agree_well_enough(written, sgz, tmp_path, monkeypatch, precision, share):
-    in_process(sgz, monkeypatch)
+@pytest.mark.parametrize(
+    ("precision", "share"),
+    [("int8", 0.9), *(pytest.param(*row, marks=pytest.mark.slow) for row in (("float16", 0.8), ("int8_dynamic", 1.1)))],
+)
+def test_smaller_files_agree_well_enough(written, sgz, tmp_path, in_process, precision, share):
     path, agreement = litert.export(sgz, tmp_path, precision=precision)
     decibels = float(agreement.removeprefix("sgz `image` ").removesuffix(" dB"))
     assert decibels >= verify.DECIBELS[precision]
     assert path.stat().st_size < share * written.stat().st_size
 
 
-def test_int8_holds_whole_numbers_and_was_calibrated_on_the_folder_that_was_given(sgz, tmp_path, monkeypatch):
-    in_process(sgz, monkeypatch)
+def test_int8_holds_whole_numbers_and_was_calibrated_on_the_folder_that_was_given(sgz, tmp_path, in_process):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     pixels = image_files.read_image(verify.SAMPLES / "coffee.jpg").pixels
@@ -89,10 +78,10 @@ def test_a_conversion_that_loses_the_weights_is_caught(sgz, tmp_path, monkeypatc
     assert not (tmp_path / "new").exists()
 
 
-def test_weights_of_another_network_are_caught(sgz, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_weights_of_another_network_are_caught(sgz, tmp_path, monkeypatch, in_process):
     from tfllv import models
 
-    in_process(sgz, monkeypatch)
     data = litert.convert(dataclasses.replace(sgz, model=models.build("sgz", scale_factor=12, seed=4)), "float32")
     monkeypatch.setattr(litert, "convert", lambda *args: data)
     with pytest.raises(verify.MismatchError, match=r"sgz `image`: off by 0\.\d+ found; expected 1e-05"):
@@ -105,7 +94,7 @@ def test_an_unknown_precision_is_refused(sgz, tmp_path):
         litert.export(sgz, tmp_path, precision="bfloat16")
 
 
-def test_the_same_photo_is_within_one_level_by_every_way(exported, written, compare_exports, tmp_path):
+def test_the_same_photo_is_within_one_level_by_every_way(exported, written, compare_exports, tmp_path, in_process):
     pixels = image_files.read_image(verify.SAMPLES / "temple.jpg").pixels
     photo = tmp_path / "photo.jpg"
     image_files.write_image(photo, np.ascontiguousarray(pixels[100:283, 50:347]))

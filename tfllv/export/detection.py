@@ -202,5 +202,56 @@ def check(source: Source, name: str, folder: pathlib.Path) -> str:
     return ", ".join(line for line in agreements if " of bytes" not in line)
 
 
+class _PlainDetector(tf.Module):
+    """One picture -> what is in it, for converters."""
+
+    def __init__(self, source: Source):
+        super().__init__(name="plain_detector")
+        self._detector = source.loaded
+
+        def detect(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            found = source.detect(networks.from_float(image, tf.uint8)[0])
+            return {key: value[None] for key, value in found.items()}
+
+        spec = tf.TensorSpec([1, None, None, 3], tf.float32, name=contracts.IMAGE)
+        self.function = tf.function(detect, input_signature=[spec])
+
+
+def save_plain(source: Source, folder: pathlib.Path) -> None:
+    """Saves the detector for a converter: signature `serving_default`, `image` [1, H, W, 3] float32 in [0, 1]."""
+    module = _PlainDetector(source)
+    tf.saved_model.save(module, str(folder), signatures={signatures.FLOATS: module.function.get_concrete_function()})
+
+
+def compare_file(source: Source, name: str, path: pathlib.Path, *, kind: str) -> str:
+    """Compares a converted file with the detector as it was; returns the agreement in words.
+
+    Raises:
+      verify.MismatchError: if it is not good enough.
+    """
+    pictures = [contracts.to_uint8(crop) for crop in verify.crops()]
+    given: list[Any] = [picture[None].astype(source.dtype.as_numpy_dtype) for picture in pictures]
+    floats = [picture[None] / np.float32(255) for picture in pictures]
+    truth, found = verify.run_fresh(
+        [
+            {"kind": "saved_model", "path": source.folder, "signature": signatures.FLOATS, "inputs": given},
+            {"kind": kind, "path": path, "inputs": floats},
+        ]
+    )
+    missing = sorted(set(NEEDED) - set(found[0]))
+    if missing:
+        raise verify.MismatchError(f"{name}: outputs {sorted(found[0])} found; expected {missing} too.")
+    return ", ".join(
+        verify.compare_all(f"{name} `{key}`", [(a[key], b[key]) for a, b in zip(found, truth, strict=True)], "float32")
+        for key in sorted(found[0])
+    )
+
+
+def count_parameters(source: Source) -> int:
+    """The numbers that the detector's variables hold."""
+    graph = source.loaded.signatures[signatures.FLOATS]
+    return sum(int(np.prod(variable.shape)) for variable in graph.variables)
+
+
 def _folder_size(folder: pathlib.Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

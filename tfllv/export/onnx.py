@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.export import plain, product, verify
+from tfllv.export import detection, plain, product, signatures, verify
 from tfllv.inputs import image_files
 
 SUFFIX = ".onnx"
@@ -44,17 +48,65 @@ def export(
     return path, agreement
 
 
+def export_detector(
+    source: detection.Source, name: str, folder: str | os.PathLike[str], *, overwrite: bool = False
+) -> tuple[pathlib.Path, str]:
+    """Writes a detector as `folder/NAME.onnx`: input `image` [1, H, W, 3] float32 in [0, 1], TFOD's outputs.
+
+    Args:
+      source: the detector.
+      name: of the file.
+      folder: made where it is absent.
+      overwrite: whether a file of that name may be replaced.
+
+    Returns:
+      The file, and how well it agrees, in words.
+
+    Raises:
+      ValueError: if the extra is not installed, or the graph cannot be converted.
+      verify.MismatchError: if the file does not find what the detector finds; it is not written then.
+      OSError: if the file exists or cannot be written.
+    """
+    check_installed()
+    path = pathlib.Path(folder) / f"{name}{SUFFIX}"
+    verify.check_absent(path, overwrite=overwrite)
+    with tempfile.TemporaryDirectory() as work:
+        plain_folder, file = pathlib.Path(work) / "plain", pathlib.Path(work) / "file.onnx"
+        detection.save_plain(source, plain_folder)
+        # By its command: its functions lose the variables of a graph that was itself loaded.
+        command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(plain_folder), "--tag", "serve"]
+        command += ["--signature_def", signatures.FLOATS, "--opset", str(OPSET), "--output", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode or not file.is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ValueError(f"tf2onnx cannot convert '{source.folder}': {last[:300]}")
+        verify.check_size(name, file.stat().st_size, detection.count_parameters(source), "float32")
+        agreement = detection.compare_file(source, name, file, kind="onnx")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image_files.write_bytes(path, file.read_bytes())
+    return path, agreement
+
+
+def check_installed() -> None:
+    """Checks that the extra is there.
+
+    Raises:
+      ValueError: if it is not; the line says what to install.
+    """
+    for package in ("tf2onnx", "onnxruntime"):
+        if importlib.util.find_spec(package) is None:
+            raise ValueError(f"ONNX needs {package}, which is not installed; call: pip install 'tfllv[onnx]'")
+
+
 def convert(what: product.Product) -> bytes:
     """Converts a network to the content of an ONNX file; nothing is compared.
 
     Raises:
       ValueError: if the extra is not installed.
     """
-    try:
-        import onnxruntime  # noqa: F401
-        import tf2onnx
-    except ImportError as error:
-        raise ValueError(f"ONNX needs {error.name}, which is not installed; call: pip install 'tfllv[onnx]'") from None
+    check_installed()
+    import tf2onnx
+
     graph = plain.PlainGraph(what, name=contracts.LOW, batch=None)
     spec = [tf.TensorSpec([None, None, None, 3], tf.float32, name=contracts.LOW)]
     model, _ = tf2onnx.convert.from_function(graph.function, input_signature=spec, opset=OPSET)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,10 @@ max_enqueued_batches { value: 64 }
 """
 _README = """# {name}, exported by tfllv {version}
 
-`{number}/` is a TensorFlow SavedModel in TF Serving's layout, {weights}. Before it
-appeared here, a fresh process without tfllv loaded it and compared it with the original on photographs:
-{agreement}.
+{origin}
 
-`serving_default`
-: takes `image`, float32 [B, H, W, 3] in [0, 1], any B, H and W; gives {outputs}.
-
-`serving_bytes`
-: takes `image_bytes`, JPEG or PNG files [B], each of its own size and of at most {max_pixels:,} pixels; gives
-  {encoded}. The header of a file is checked before it is
-  decoded; what is larger, cut short or of another type is refused with INVALID_ARGUMENT. Pictures are turned upright
-  by their Exif block; 16 bits and alpha are kept.
+- {floats}
+- {strings}
 
 ## Serve
 
@@ -75,6 +68,16 @@ that requests made with `tensorflow-serving-api` are answered over gRPC and REST
 (`tools/serve_saved_model.py`), and that the warm-up requests replay. The `docker run` line follows TF Serving's
 documentation and was not run.
 """
+_ORIGIN = (
+    "`{number}/` is a TensorFlow SavedModel in TF Serving's layout, {weights}. Before it appeared here, a fresh "
+    "process without tfllv loaded it and compared it with the original on photographs: {agreement}."
+)
+_FLOATS = "`serving_default` takes `image`, float32 [B, H, W, 3] in [0, 1], any B, H and W; it gives {outputs}."
+_STRINGS = (
+    "`serving_bytes` takes `image_bytes`, JPEG or PNG files [B], each of its own size and of at most {max_pixels:,} "
+    "pixels; it gives {encoded}. The header of a file is checked before it is decoded; what is larger, cut short or of "
+    "another type is refused with INVALID_ARGUMENT. Pictures are turned upright by their Exif block{kept}."
+)
 
 
 def write_warm_up(folder: pathlib.Path, name: str, pictures: list[bytes]) -> int:
@@ -146,15 +149,16 @@ def readme(
     key = next((key for key in encoded if key.endswith("_bytes")), None)
     value = "answer" if len(encoded) == 1 else f"answer[{key!r}]"
     read = f"open('bright.png', 'wb').write(base64.b64decode({value}['b64']))" if key else "print(answer)"
-    return _README.format(
-        name=name,
-        number=number,
-        version=__version__,
-        weights=weights,
-        agreement=agreement,
-        outputs=", ".join(f"`{key}`" for key in outputs),
-        encoded=", ".join(f"`{key}`" + (", PNG files [B]" if key.endswith("_bytes") else "") for key in encoded),
-        max_pixels=max_pixels,
-        serving=".".join(tf.__version__.split(".")[:2]) + ".0",
-        read=read,
-    )
+    names = ", ".join(f"`{key}`" + (", PNG files [B]" if key.endswith("_bytes") else "") for key in encoded)
+    kept = "; 16 bits and alpha are kept" if signatures.IMAGE_BYTES in encoded else ""
+    paragraphs = {
+        "origin": _ORIGIN.format(number=number, weights=weights, agreement=agreement),
+        "floats": _FLOATS.format(outputs=", ".join(f"`{key}`" for key in outputs)),
+        "strings": _STRINGS.format(encoded=names, max_pixels=max_pixels, kept=kept),
+    }
+    wrapped = {
+        key: textwrap.fill(text, 118, subsequent_indent="" if key == "origin" else "  ", break_long_words=False)
+        for key, text in paragraphs.items()
+    }
+    serving = ".".join(tf.__version__.split(".")[:2]) + ".0"
+    return _README.format(name=name, version=__version__, serving=serving, read=read, **wrapped)
