@@ -164,6 +164,27 @@ def test_a_batch_of_nothing_good_is_refused_and_files_are_limited(client, toy):
     assert (answer.status_code, answer.json["error"]) == (413, "too_many_files")
 
 
+def test_a_picture_at_which_the_server_fails_does_not_cost_the_others_of_a_batch(client, toy):
+    failing = toy.Brighten()
+
+    def fail(batch):
+        if batch[0].shape[0] == 11:
+            raise ArithmeticError("inner")
+
+    failing.fail = fail
+    uploads = [("a.png", toy.png(toy.picture(11, 12))), ("b.png", toy.png())]
+    answer = send(client(failing), uploads, "/batch_enhance", "images")
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as file:
+        assert file.namelist() == ["b.png", "errors.json"]
+        assert json.loads(file.read("errors.json"))[0]["error"] == "internal"
+
+
+def test_masks_are_drawn(client, toy):
+    data = toy.png(toy.picture(240, 320))
+    plain, masked = (send(client(toy.Brighten(masks=m)), data, "/detect?draw=1").data for m in (False, True))
+    assert (toy.decode(plain) != toy.decode(masked)).any(-1).mean() > 0.2
+
+
 def test_detections_come_as_json_with_masks_as_run_lengths(client, toy):
     answer = send(client(toy.Brighten(masks=True)), toy.png(), "/detect")
     assert (answer.json["width"], answer.json["height"], answer.json["model"]) == (32, 24, "toy")

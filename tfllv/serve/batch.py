@@ -70,6 +70,9 @@ class Batch:
                 yield name, self._service.enhance(data, model, engine, rendering, work)
             except RefusalError as refusal:
                 self._refused[index] = refusal
+            except Exception as error:  # the zip is under way: what failed can only be listed in it
+                self._service.log.write("error", kind=type(error).__name__, reason=str(error)[:300])
+                self._refused[index] = RefusalError(500, "internal", "The server failed at this picture.")
             self._work.facts.update(model=engine.name, version=engine.version, refused=len(self._refused) or None)
         if self._refused:
             yield "errors.json", json.dumps([self._describe(i) for i in sorted(self._refused)], indent=1).encode()

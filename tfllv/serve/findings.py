@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -85,13 +85,24 @@ def describe_detections(engine: Engine, found: Mapping[str, np.ndarray], height:
     return {**_head(engine, height, width), "detections": entries}
 
 
+class _PlacedMasks(Sequence[np.ndarray]):
+    """The masks in the picture, each made when it is asked for: all at once they could take gigabytes."""
+
+    def __init__(self, found: Mapping[str, np.ndarray], height: int, width: int):
+        self._masks, self._boxes, self._size = found["masks"], found["boxes"], (height, width)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return place_mask(self._masks[index], self._boxes[index], *self._size)
+
+
 def draw_detections(engine: Engine, pixels: np.ndarray, found: Mapping[str, np.ndarray]) -> np.ndarray:
     """Draws them on [H, W, 3] uint8."""
-    height, width = pixels.shape[:2]
-    masks = None
-    if "masks" in found:
-        pairs = zip(found["masks"], found["boxes"], strict=True)
-        masks = [place_mask(mask, box, height, width) for mask, box in pairs]
+    masks: Any = _PlacedMasks(found, *pixels.shape[:2]) if "masks" in found else None
     return draw.draw_detections(
         pixels, found["boxes"], found["classes"], found["scores"], engine.classes, masks=masks, min_score=0.0
     )

@@ -102,8 +102,10 @@ class SavedModelEngine(engine.Engine):
             takes_bytes = self._signatures[engine.DEFAULT_SIGNATURE].inputs[self._input].dtype == "uint8"
 
             def convert(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-                image = networks.to_float(pixels)
-                outputs = function(**{self._input: networks.from_float(image, tf.uint8) if takes_bytes else image})
+                image = pixels if takes_bytes and pixels.dtype == tf.uint8 else networks.to_float(pixels)
+                if takes_bytes and image.dtype != tf.uint8:
+                    image = networks.from_float(image, tf.uint8)
+                outputs = function(**{self._input: image})
                 kept = {key: value for key, value in outputs.items() if key in _DETECTIONS}
                 if "image" in outputs:
                     kept["image"] = networks.from_float(outputs["image"], pixels.dtype)
