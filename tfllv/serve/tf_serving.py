@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -33,6 +34,7 @@ _AT_ONCE = 4  # requests to the other server
 _RETRY = 5  # seconds
 _LOOK = 5.0  # seconds that a look for versions may take, so that it does not hold up those of other models
 _MOST = 1 << 30  # bytes of an answer
+_log = logging.getLogger("tfllv.serve")
 
 
 class UnreachableError(OSError):
@@ -119,6 +121,7 @@ class Backend:
     def __init__(self, url: str, *, name: str, timeout: float = 60.0):
         check_url(url)
         self._url, self._name, self._timeout = url, name, timeout
+        self._reason = ""
 
     def refresh(self, current: engine.Engine | None) -> TFServingEngine | None:
         """Returns an engine if there is another version than `current`; None if not, or if the server is away."""
@@ -126,9 +129,14 @@ class Backend:
             version = served_version(self._url, timeout=min(self._timeout, _LOOK))
             if current and version == current.version:
                 return None
-            return TFServingEngine(self._url, name=self._name, timeout=self._timeout)
-        except (UnreachableError, RefusalError):
+            found = TFServingEngine(self._url, name=self._name, timeout=self._timeout)
+        except (UnreachableError, RefusalError) as error:
+            if str(error) != self._reason:  # once, not at every look
+                _log.warning("backend away", extra={"fields": {"model": self._name, "reason": str(error)}})
+            self._reason = str(error)
             return None
+        self._reason = ""
+        return found
 
 
 def check_url(url: str) -> None:
