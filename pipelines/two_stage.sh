@@ -68,6 +68,7 @@ detector detector_restored restored "$STEPS_RESTORED" "train_config.fine_tune_ch
 say "6. Export, and AP side by side"
 "$PYTHON" tools/exporter_main_v2.py --pipeline_config_path "$OUT/detector_restored/pipeline.config" \
   --trained_checkpoint_dir "$OUT/detector_restored" --output_directory "$OUT/exported" --overwrite
-"$PYTHON" tools/compare_conditions.py --model_dir "$OUT/exported" --count "$COUNT" --output_dir "$OUT/compared" --records \
+"$PYTHON" tools/compare_conditions.py --model_dir "$OUT/exported" --count "$COUNT" --output_dir "$OUT/compared" \
+  --label_map_path pipelines/coco_label_map.pbtxt --records \
   "normal=$OUT/records/normal/coco_val.record" "dark=$OUT/records/dark/coco_val.record" \
   "restored=$OUT/records/restored/coco_val.record"

@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--records", required=True, nargs="+", metavar="NAME=PATH", help="versions of one set of records"
     )
+    parser.add_argument("--label_map_path", metavar="FILE", help="names of classes (default: those the records name)")
     parser.add_argument("--output_dir", required=True, metavar="DIR", help="for comparison.json and index.html")
     parser.add_argument("--count", type=int, default=6, metavar="N", help="pictures on the page (default: 6)")
     parser.add_argument("--min_score", type=float, default=0.3, metavar="X", help="of what is drawn (default: 0.3)")
@@ -45,12 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints and writes; returns 0."""
-    from tfllv.detection import coco_metrics, detector, evaluation
+    from tfllv.detection import coco_metrics, detector, evaluation, pipeline
     from tfllv.detection import truth as truths
     from tfllv.inputs import image_files
 
     paths = _versions(args.records)
-    sets = {name: truths.from_records(path, masks_too=True) for name, path in paths.items()}
+    labels = pipeline.label_map(args.label_map_path) if args.label_map_path else None
+    sets = {name: truths.from_records(path, labels=labels, masks_too=True) for name, path in paths.items()}
     _check_same(sets)
     model = detector.Detector(args.model_dir)
     report: dict[str, Any] = {"model": args.model_dir, "records": paths, "versions": {}}
