@@ -39,7 +39,7 @@ def test_every_network_has_a_row_or_a_reason():
     assert not set(ROWS) & set(product.NOT_EXPORTED)
 
 
-@pytest.mark.parametrize("name", ["pix2pix", "zero_dce"])
+@pytest.mark.parametrize("name", [pytest.param("pix2pix", marks=pytest.mark.slow), "zero_dce"])
 def test_a_networks_graph_gives_what_the_network_gives(load, name):
     what = load(name)
     module = signatures.Signatures(what.step, what.owner, max_pixels=what.max_pixels)

@@ -67,6 +67,7 @@ def test_a_detector_gets_both_signatures_and_its_classes(source, in_process, tmp
         found["serving_bytes"](image_bytes=tf.constant([encoded.bad()["bomb"][0]]))
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_something_else_is_not_published(source, in_process, tmp_path, monkeypatch):
     right = detection.Source.detect
 
