@@ -36,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=64, metavar="N", help="side of a crop after shrinking")
     parser.add_argument("--crop", type=int, default=256, metavar="N", help="side of the square that is shrunk to it")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, metavar="X", help="the noise's deviation (default: 0)"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/samplers"), metavar="DIR")
     return parser
 
@@ -86,7 +89,11 @@ def sample_all(
             net.prediction, said, noisy, np.float32(schedule.alpha[at]), np.float32(schedule.sigma[at])
         )
 
-    start = np.random.default_rng((args.seed, 0)).standard_normal(low.shape, np.float32)
+    def noise(step: int) -> np.ndarray:
+        rng = np.random.default_rng((args.seed, step + 1))
+        return np.float32(args.temperature) * rng.standard_normal(low.shape, np.float32)
+
+    start = noise(-1)
     denoise(start, len(schedule) - 1)  # traced before the clock runs
     results = {}
     for name, steps in SAMPLERS:
@@ -98,7 +105,7 @@ def sample_all(
                 start,
                 schedule,
                 steps=steps,
-                noise=lambda step: np.random.default_rng((args.seed, 1, step)).standard_normal(low.shape, np.float32),
+                noise=noise,
                 on_step=lambda *_, bar=bar: bar.update(),
             )
             seconds = time.perf_counter() - began
@@ -151,12 +158,18 @@ def run(args: argparse.Namespace) -> int:
     results = sample_all(args, low, level)
     rows = score(results, low, high)
     args.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"pictures": len(low), "size": args.size, "crop": args.crop, "rows": rows}, indent=1) + "\n"
+    text = (
+        json.dumps(
+            {"pictures": len(low), "size": args.size, "crop": args.crop, "temperature": args.temperature, "rows": rows},
+            indent=1,
+        )
+        + "\n"
+    )
     checkpoints.write_atomically(args.output / "samplers.json", lambda file: file.write(text.encode()))
     columns = [low, *(pictures for pictures, _ in results.values()), high]
     grid = np.concatenate([np.concatenate(list(column), axis=0) for column in columns], axis=1)
     image_files.write_image(args.output / "samplers.png", contracts.to_uint8(grid))
-    print(f"{len(low)} pictures of {args.size}x{args.size}; PSNR in dB, uint8 RGB")
+    print(f"{len(low)} pictures of {args.size}x{args.size}; temperature {args.temperature:g}; PSNR in dB, uint8 RGB")
     for row in rows:
         words = [f"{row['sampler']:>10} {row['steps']:>5}  {row['psnr']:6.2f}"]
         if "interval" in row:

@@ -42,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sampler", default="dpmpp2m", metavar="NAME", help="ddpm, ddim or dpmpp2m (default)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="network calls a tile (default: 10)")
     parser.add_argument("--eta", type=float, default=0.0, metavar="X", help="of ddim, 0 to 1 (default: 0)")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="X", help="of the noise, 0 to 1 (default: 0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
     parser.add_argument("--tile", type=int, default=64, metavar="N", help="side of a tile in pixels (default: 64)")
     parser.add_argument(
@@ -117,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
     if args.batch_size < 1:
         raise ValueError(f"`--batch_size` must be at least 1. Received: {args.batch_size}.")
     tasks = plan.plan_tasks(pictures, args.output_image_dir, overwrite=args.overwrite)
-    options = {name: getattr(args, name) for name in ("model", "sampler", "steps", "eta", "seed", "tile", "overlap")}
+    names = ("model", "sampler", "steps", "eta", "temperature", "seed", "tile", "overlap")
+    options = {name: getattr(args, name) for name in names}
     enhancer = enhancers.get(
         "diffusion", weights=args.weight_path, precision=args.precision, batch_size=args.batch_size, **options
     )

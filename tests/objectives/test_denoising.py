@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfllv import models
-from tfllv.diffusion import denoiser, schedules
+from tfllv.diffusion import denoiser, samplers, schedules
 from tfllv.objectives import denoising
 
 SCHEDULE = schedules.make("linear")
@@ -86,6 +86,23 @@ def test_a_part_of_a_picture_is_guessed_by_the_level_that_comes_with_it(batch):
     plain = float(objective(network, batch)[0]["noise"])
     assert float(objective(network, batch | {"level": batch["low"].mean(axis=(1, 2, 3))})[0]["noise"]) == plain
     assert float(objective(network, batch | {"level": np.float32([0.01, 0.01])})[0]["noise"]) != plain
+
+
+def test_validation_s_sample_is_that_of_the_sampler(batch):
+    network = models.build("diffusion_unet_small", n_feat=4)
+    objective = denoising.Denoising()
+    level = network.level(batch["low"])
+    base, condition = network.base(batch["low"], level), network.condition(batch["low"], level)
+
+    def denoise(noisy, time):
+        said = network.estimate(noisy, condition, np.array([time, time]))
+        return denoiser.to_signal(network.prediction, said, noisy, SCHEDULE.alpha[time], SCHEDULE.sigma[time])
+
+    start = np.asarray(objective._normal(base, denoising.CHECK_TIMES))
+    times = schedules.spread_times(SCHEDULE, denoising.CHECK_STEPS, spacing="log_snr")
+    signal = samplers.sample_dpmpp2m(denoise, start, SCHEDULE, times=times)
+    sampled = objective(network, batch, training=False)[1]["image"]
+    np.testing.assert_allclose(sampled, network.picture(signal, base), atol=1e-4)
 
 
 def test_pictures_show_dark_sample_and_truth_side_by_side(batch):

@@ -23,7 +23,7 @@ def make(network):
     first = diffusion.DiffusionEnhancer("diffusion", network, steps=3, tile=16, overlap=8)
 
     def make(**options):
-        settings = {"steps": 3, "tile": 16, "overlap": 8, **options}
+        settings = {"steps": 3, "tile": 16, "overlap": 8, "temperature": 1.0, **options}
         made = diffusion.DiffusionEnhancer("diffusion", network, **settings)
         made._estimate = first._estimate
         return made
@@ -96,6 +96,11 @@ def test_same_seed_same_picture_and_another_seed_another(make, rng):
     assert np.abs(first - make(seed=4)(image)).max() > 1e-3
 
 
+def test_without_temperature_the_seed_does_not_matter(make, rng):
+    image = dark(rng, 20, 30)
+    np.testing.assert_array_equal(make(seed=3, temperature=0.0)(image), make(seed=4, temperature=0.0)(image))
+
+
 def test_a_picture_does_not_depend_on_its_batch(make, rng):
     batch = np.stack([dark(rng, 16, 12), dark(rng, 16, 12)])
     enhancer = make()
@@ -132,7 +137,7 @@ def test_every_sampler_reports_each_step_of_both_passes(make, rng, sampler, opti
 
 def test_the_second_pass_keeps_the_brightness_of_the_first(network):
     # A denoiser that takes the local mean of what it sees for the truth; the first pass ends at a signal of 0.5.
-    made = diffusion.DiffusionEnhancer("diffusion", network, steps=6, tile=16, overlap=8)
+    made = diffusion.DiffusionEnhancer("diffusion", network, steps=6, tile=16, overlap=8, temperature=1.0)
     alpha, sigma = made._schedule.alpha, made._schedule.sigma
     assert sigma[made.from_coarse()] / alpha[made.from_coarse()] == pytest.approx(diffusion.COARSE_NOISE, rel=0.02)
     calls = []
@@ -175,6 +180,7 @@ def test_tile_zero_takes_the_whole_picture_at_once(make, rng):
         ({"steps": 0}, "`steps` must be"),
         ({"steps": 2000}, "`steps` must be"),
         ({"eta": 2}, "`eta` must be"),
+        ({"temperature": 1.5}, "`temperature` must be"),
         ({"seed": -1}, "`seed` must be"),
         ({"tile": 1}, "`tile` must be"),
         ({"overlap": 16}, "`overlap` must be"),

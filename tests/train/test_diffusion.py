@@ -36,14 +36,14 @@ def make_config(table, **changes):
         "image_size": 16,
         "crop_to": 20,
         "train_batch_size": 4,
-        "num_steps": 8,
+        "num_steps": 4,
         "lr": 3e-3,
         "ema_decay": 0.9,
         "schedule": "constant",
         "sample_every": 0,
         "val_batch_size": 2,
         "display_iter": 100,
-        "checkpoint_steps": 4,
+        "checkpoint_steps": 2,
     }
     return configs.DiffusionConfig(experiment="diffusion", **{**settings, **changes})
 
@@ -56,6 +56,7 @@ def make_loop(config, workdir):
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path, table):
     trainer = make_loop(make_config(table, num_steps=60), tmp_path / "run")
     before = trainer.validate()
@@ -68,7 +69,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, table):
     whole = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "whole")
     whole.run()
     first = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "parts")
-    first.stop_step = 4
+    first.stop_step = 2
     first.run()
     second = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "parts")
     second.run()
@@ -76,14 +77,16 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path, table):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_is_the_batch_at_once(tmp_path, table):
-    weights = []
+    means = []
     for parts in (1, 2):
-        trainer = make_loop(make_config(table, num_steps=2, accumulate_steps=parts), tmp_path / str(parts))
+        trainer = make_loop(make_config(table, num_steps=1, accumulate_steps=parts), tmp_path / str(parts))
         trainer.run()
-        weights.append(trainer.learner.net.get_weights())
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-4)
+        means.append([mean.numpy() for mean in trainer.optimizer._means])  # a tenth of the gradient
+    assert max(np.abs(mean).max() for mean in means[0]) > 1e-3
+    for one, other in zip(*means, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_sample_grids_are_written_and_logged_every_so_many_epochs(tmp_path, table):
@@ -119,6 +122,7 @@ def test_the_rate_falls_by_gamma_every_so_many_epochs():
     np.testing.assert_allclose(rates, [1e-4, 1e-4, 0.9e-4, 0.9e-4, 0.81e-4], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_run_falls_at_its_epochs(tmp_path, table):
     config = make_config(
         table, schedule="step", lr_gamma=0.5, lr_step_size=1, num_steps=4, train_batch_size=3, display_iter=1

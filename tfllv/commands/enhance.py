@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, help="of a network's convolutions (default: float32)")
     parser.add_argument("--sampler", metavar="NAME", help="of diffusion: ddpm, ddim or dpmpp2m (default: dpmpp2m)")
     parser.add_argument("--steps", type=int, metavar="N", help="of diffusion: network calls a tile (default: 10)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of diffusion: of its noise (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of diffusion: of its noise, where --set temperature=1 asks for any (default: 0)",
+    )
     parser.add_argument(
         "--tile", default="auto", metavar="auto|off|N", help=f"side of a tile in pixels, >= {_SMALLEST_TILE}"
     )

@@ -124,22 +124,31 @@ def sample_dpmpp2m(
       The signal.
     """
     before: Any = None
-    for step, time in enumerate(times):
+    for step, (time, (kept, taken, back)) in enumerate(zip(times, dpmpp2m_factors(schedule, times), strict=True)):
         signal = denoise(noisy, int(time))
         if step + 1 == len(times):
             noisy = signal
+        elif before is None:
+            noisy = float(kept) * noisy + float(taken) * signal
         else:
-            now, then = schedule.log_snr_half[time], schedule.log_snr_half[times[step + 1]]
-            (_, sigma), (alpha, sigma_next) = _figures(schedule, time), _figures(schedule, times[step + 1])
-            ahead = signal
-            if before is not None:
-                ratio = (now - schedule.log_snr_half[times[step - 1]]) / (then - now)
-                ahead = float(1 + 0.5 / ratio) * signal - float(0.5 / ratio) * before
-            noisy = float(sigma_next / sigma) * noisy - float(alpha * math.expm1(now - then)) * ahead
+            noisy = float(kept) * noisy + float(taken) * signal + float(back) * before
         before = signal
         if on_step is not None:
             on_step(step, len(times), noisy, signal)
     return noisy
+
+
+def dpmpp2m_factors(schedule: Schedule, times: Times) -> np.ndarray:
+    """Returns DPM-Solver++ (2M)'s steps as sums: [steps, 3], the factors of noisy signal, estimate, estimate before."""
+    factors = np.zeros((len(times), 3))
+    factors[-1] = (0.0, 1.0, 0.0)
+    for step in range(len(times) - 1):
+        now, then = schedule.log_snr_half[times[step]], schedule.log_snr_half[times[step + 1]]
+        ahead = -schedule.alpha[times[step + 1]] * math.expm1(now - then)
+        half = 0.0 if step == 0 else 0.5 * (then - now) / (now - schedule.log_snr_half[times[step - 1]])
+        kept = schedule.sigma[times[step + 1]] / schedule.sigma[times[step]]
+        factors[step] = (kept, ahead * (1 + half), -ahead * half)
+    return factors
 
 
 SAMPLERS: dict[str, Callable[..., Any]] = {"ddpm": sample_ddpm, "ddim": sample_ddim, "dpmpp2m": sample_dpmpp2m}

@@ -82,17 +82,24 @@ class Denoising:
         return error, denoiser.to_signal(model.prediction, estimate, noisy, alpha, sigma)
 
     def _sample(self, model: Any, schedule: Any, condition: Any, base: Any) -> Any:
-        """Returns pictures made in a few steps; the graph holds the network once a step."""
+        """Returns pictures made in a few steps, in a loop, so that the graph holds the network once."""
+        times = schedules.spread_times(schedule, CHECK_STEPS, spacing="log_snr")
+        rows = samplers.dpmpp2m_factors(schedule, times)
+        rows = np.concatenate([rows, schedule.alpha[times][:, None], schedule.sigma[times][:, None]], axis=1)
+        table = ops.convert_to_tensor(rows.astype(np.float32))
+        visited = ops.convert_to_tensor(times.astype(np.int32))
 
-        def denoise(noisy: Any, time: int) -> Any:
-            times = ops.full(ops.shape(noisy)[:1], time, dtype="int32")
-            estimate = model.estimate(noisy, condition, times)
-            alpha, sigma = float(schedule.alpha[time]), float(schedule.sigma[time])
-            return denoiser.to_signal(model.prediction, estimate, noisy, alpha, sigma)
+        def take_step(step: Any, state: tuple[Any, Any]) -> tuple[Any, Any]:
+            noisy, before = state
+            kept, taken, back, alpha, sigma = (ops.take(table[:, column], step) for column in range(5))
+            at = ops.broadcast_to(ops.take(visited, step), ops.shape(noisy)[:1])
+            estimate = ops.cast(model.estimate(noisy, condition, at), "float32")
+            signal = denoiser.to_signal(model.prediction, estimate, noisy, alpha, sigma)
+            return kept * noisy + taken * signal + back * before, signal
 
         start = self._normal(base, CHECK_TIMES)
-        times = schedules.spread_times(schedule, CHECK_STEPS, spacing="log_snr")
-        return model.picture(samplers.sample_dpmpp2m(denoise, start, schedule, times=times), base)
+        signal, _ = ops.fori_loop(0, CHECK_STEPS, take_step, (start, ops.zeros_like(start)))
+        return model.picture(signal, base)
 
     def _normal(self, like: Any, number: int) -> Any:
         """Fixed noise of an array's shape, the same for every picture of a batch."""

@@ -116,6 +116,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         sampler: str = "dpmpp2m",
         steps: int = 10,
         eta: float = 0.0,
+        temperature: float = 0.0,
         seed: int = 0,
         tile: int = 64,
         overlap: int | None = None,
@@ -128,6 +129,8 @@ class DiffusionEnhancer(enhancers.Enhancer):
         samplers.check(sampler, steps, schedule)
         if not 0 <= eta <= 1:
             raise ValueError(f"`eta` must be in [0, 1]. Received: eta={eta}.")
+        if not 0 <= temperature <= 1:
+            raise ValueError(f"`temperature` must be in [0, 1]. Received: temperature={temperature}.")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"`seed` must be a whole number >= 0. Received: seed={seed}.")
         if isinstance(tile, bool) or not isinstance(tile, int) or tile < model.multiple:
@@ -137,7 +140,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be a whole number >= 1. Received: batch_size={batch_size}.")
         self.model = model
-        self._batch = batch_size
+        self._batch, self._temperature = batch_size, np.float32(temperature)
         self.on_step: OnStep | None = None
         self._schedule = schedule
         self._sampler, self._steps, self._eta, self._seed = sampler, steps, float(eta), seed
@@ -180,9 +183,9 @@ class DiffusionEnhancer(enhancers.Enhancer):
         return np.asarray(self.model.base(tf.constant(image[None]), tf.constant([level])))[0]
 
     def _noise(self, shape: tuple[int, ...], stream: int, step: int = -1) -> np.ndarray:
-        """Standard normal noise, a function of seed, pass, step and size alone."""
+        """Normal noise of deviation `temperature`, a function of seed, pass, step and size alone."""
         rng = np.random.default_rng((self._seed, stream, step + 1))
-        return rng.standard_normal(shape, np.float32)
+        return self._temperature * rng.standard_normal(shape, np.float32)
 
     def _run(self, noisy: np.ndarray, condition: np.ndarray, time: int) -> np.ndarray:
         return self._estimate(noisy, condition, np.full(len(noisy), time, np.int32)).numpy()
@@ -262,6 +265,7 @@ def diffusion_enhancer(
     sampler: str = "dpmpp2m",
     steps: int = 10,
     eta: float = 0.0,
+    temperature: float = 0.0,
     seed: int = 0,
     tile: int = 64,
     overlap: int | None = None,
@@ -279,6 +283,8 @@ def diffusion_enhancer(
       sampler: a key of `samplers.SAMPLERS`.
       steps: network calls a picture (a tile), from 1 to the schedule's times.
       eta: of `ddim`, 0 to 1.
+      temperature: the noise's deviation, 0 to 1. At 1 the result is one of all bright pictures that fit, drawn by
+        chance; at 0 it is the same whatever the seed, close to the middle of them.
       seed: of the noise.
       tile: side of a tile in pixels; best the size that was trained on.
       overlap: least pixels that tiles share; None: a quarter of a tile.
@@ -303,6 +309,7 @@ def diffusion_enhancer(
         sampler=sampler,
         steps=steps,
         eta=eta,
+        temperature=temperature,
         seed=seed,
         tile=tile,
         overlap=overlap,
