@@ -146,3 +146,9 @@ def test_wrong_arguments_are_named(change, message):
     good = {"image": canvas(4, 4), "boxes": [[0, 0, 1, 1]], "classes": [1], "scores": [0.9], "names": NAMES}
     with pytest.raises(ValueError, match=message):
         draw.draw_detections(**(good | change))
+
+
+def test_a_box_is_drawn_in_a_small_picture_too():
+    image = canvas(24, 32)
+    drawn = one(image, [0.25, 0.25, 0.75, 0.75])
+    assert (drawn[6, 8:24] != image[6, 8:24]).any(-1).all()

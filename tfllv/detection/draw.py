@@ -149,7 +149,7 @@ def _draw_box(image: np.ndarray, place: Rectangle, color: tuple[int, int, int], 
     """Draws the frame within the box, on a thin dark casing, so that it shows on bright ground too."""
     left, top, right, bottom = place
     for inset, width, shade in ((0, style.line + 2 * style.casing, _DARK), (style.casing, style.line, color)):
-        if inset == 0 and not style.casing:
+        if shade is _DARK and not style.casing:
             continue
         x0, y0, x1, y1 = left + inset, top + inset, right - inset + 1, bottom - inset + 1
         image[y0 : min(y0 + width, y1), x0:x1] = shade
