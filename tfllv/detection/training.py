@@ -336,6 +336,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
+def _print(line: str) -> None:
+    # At once, also into a file or a pipe.
+    print(line, flush=True)
+
+
 def train(
     config: Any,
     model_dir: str | os.PathLike[str],
@@ -344,7 +349,7 @@ def train(
     hardware: str = "local",
     tpu: str = "",
     tracker: str = "tensorboard",
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _print,
 ) -> Trainer:
     """Trains a detector on the hardware that is there.
 
