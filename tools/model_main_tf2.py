@@ -97,7 +97,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace, config: Any, before: preprocessing.Preprocessing) -> int:
-    from tfllv.detection import training
+    from tfllv.detection import launch, training
 
     options = training.Options(
         num_train_steps=args.num_train_steps,
@@ -109,7 +109,7 @@ def _train(args: argparse.Namespace, config: Any, before: preprocessing.Preproce
     )
     hardware = "tpu" if args.use_tpu else "multi_worker" if args.num_workers > 1 else "local"
     try:
-        training.train(
+        launch.train(
             config, args.model_dir, options=options, hardware=hardware, tpu=args.tpu_name or "", tracker=args.tracker
         )
     except training.NotFiniteError as error:

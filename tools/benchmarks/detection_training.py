@@ -36,9 +36,9 @@ with tf.distribute.MirroredStrategy().scope():
     model_lib_v2.train_loop(config, folder, train_steps=steps, num_steps_per_iteration={iteration})
 """
 _OURS = """
-from tfllv.detection import pipeline, training
+from tfllv.detection import launch, pipeline, training
 options = training.Options(num_train_steps=steps, refresh_batch_norm=0, bfloat16={bfloat16}, seconds_between_lines=1.0)
-training.train(pipeline.load(config), folder, options=options, say=lambda line: None)
+launch.train(pipeline.load(config), folder, options=options, say=lambda line: None)
 """
 
 
