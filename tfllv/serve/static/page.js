@@ -229,7 +229,7 @@ function showState() {
   const { status, share, error, name } = shown;
   say($("name"), name);
   const size = stage.size ? `${stage.size.width} × ${stage.size.height}` : "";
-  const time = shown.result ? `${(shown.result.milliseconds / 1000).toFixed(1)} s` : "";
+  const time = shown.result ? `${Math.max(0.1, shown.result.milliseconds / 1000).toFixed(1)} s` : "";
   say($("facts"), [size, time].filter(Boolean).join(" · "));
   const busy = ["waiting", "sending", "queued", "working"].includes(status);
   const [box, bar, text] = [$("progress"), ...$("progress").children];
