@@ -119,7 +119,7 @@ def test_without_a_model_all_methods_that_need_no_file_are_served_the_default_fi
     from tfllv.commands import serve
 
     class Words:
-        method, model = None, []
+        method, model, backend = None, [], []
 
     names = serve._methods(Words)
     assert names[:2] == ["sgz", "mirnet_small"] and "clahe" in names
