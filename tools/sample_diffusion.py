@@ -42,8 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sampler", default="dpmpp2m", metavar="NAME", help="ddpm, ddim or dpmpp2m (default)")
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="network calls a tile (default: 10)")
     parser.add_argument("--eta", type=float, default=0.0, metavar="X", help="of ddim, 0 to 1 (default: 0)")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="X", help="of the noise, 0 to 1 (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="draws one of the pictures that fit (default: their middle)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="X", help="of the noise, 0 to 1 (default: 1 with --seed, 0 without)"
+    )
     parser.add_argument("--tile", type=int, default=64, metavar="N", help="side of a tile in pixels (default: 64)")
     parser.add_argument(
         "--overlap", type=int, metavar="N", help="pixels that tiles share (default: a quarter of a tile)"
@@ -90,7 +94,7 @@ def write_page(args: argparse.Namespace, pictures: list[pathlib.Path]) -> pathli
     """Writes the page of dark, restored and well-lit pictures; says which have no well-lit one."""
     from tfllv.evaluate import comparison, comparison_page
 
-    about = {"kind": "network", "summary": f"{args.model}, {args.sampler}, {args.steps} steps, seed {args.seed}"}
+    about = {"kind": "network", "summary": f"{args.model}, {args.sampler}, {args.steps} steps"}
     made = comparison.compare_made(
         pictures, args.output_image_dir, "diffusion", reference=args.input_image_dir, about=about | {"source": ""}
     )

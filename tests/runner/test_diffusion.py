@@ -99,6 +99,8 @@ def test_same_seed_same_picture_and_another_seed_another(make, rng):
 def test_without_temperature_the_seed_does_not_matter(make, rng):
     image = dark(rng, 20, 30)
     np.testing.assert_array_equal(make(seed=3, temperature=0.0)(image), make(seed=4, temperature=0.0)(image))
+    np.testing.assert_array_equal(make(temperature=None)(image), make(temperature=0.0)(image))
+    np.testing.assert_array_equal(make(seed=3, temperature=None)(image), make(seed=3)(image))
 
 
 def test_a_picture_does_not_depend_on_its_batch(make, rng):

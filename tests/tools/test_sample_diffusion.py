@@ -105,7 +105,7 @@ def test_the_command_takes_sampler_steps_and_seed(folders, weights, capsys):
     for seed in (1, 1, 2):
         out = folders / f"out{len(results)}"
         line = ["enhance", folders / "dark" / "0.png", "-o", out, "--method", "diffusion", "--weights", weights]
-        line += ["--sampler", "ddim", "--steps", 2, "--seed", seed, "--set", "temperature=1"]
+        line += ["--sampler", "ddim", "--steps", 2, "--seed", seed]
         assert cli.main([str(word) for word in line]) == 0
         results.append((out / "0.png").read_bytes())
     assert results[0] == results[1] != results[2]

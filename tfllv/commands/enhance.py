@@ -35,10 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", metavar="NAME", help="of diffusion: ddpm, ddim or dpmpp2m (default: dpmpp2m)")
     parser.add_argument("--steps", type=int, metavar="N", help="of diffusion: network calls a tile (default: 10)")
     parser.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="of diffusion: of its noise, where --set temperature=1 asks for any (default: 0)",
+        "--seed", type=int, metavar="N", help="of diffusion: draws one of the pictures that fit (default: their middle)"
     )
     parser.add_argument(
         "--tile", default="auto", metavar="auto|off|N", help=f"side of a tile in pixels, >= {_SMALLEST_TILE}"
@@ -125,7 +122,7 @@ def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     options = _read_config(args.config) if args.config else {}
     options.update(_parse_options(args.options))
     for key in ("method", "weights", "precision", *_DIFFUSION):
-        if getattr(args, key) is not None:
+        if getattr(args, key, None) is not None:
             options[key] = getattr(args, key)
     method = options.pop("method", _DEFAULT_METHOD)
     if method not in enhancers.METHODS:
@@ -140,7 +137,7 @@ def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     elif options.get("precision", PRECISIONS[0]) not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {options['precision']}.")
     for key in _DIFFUSION:
-        if getattr(args, key) is not None and method != "diffusion":
+        if getattr(args, key, None) is not None and method != "diffusion":
             raise ValueError(f"`--{key}` is for --method diffusion. Received: {options[key]} with '{method}'.")
     if options.get("weights") is not None and not pathlib.Path(options["weights"]).is_file():
         raise FileNotFoundError(f"`--weights` must be a file. Received: '{options['weights']}', which does not exist.")

@@ -116,8 +116,8 @@ class DiffusionEnhancer(enhancers.Enhancer):
         sampler: str = "dpmpp2m",
         steps: int = 10,
         eta: float = 0.0,
-        temperature: float = 0.0,
-        seed: int = 0,
+        temperature: float | None = None,
+        seed: int | None = None,
         tile: int = 64,
         overlap: int | None = None,
         coarse: bool = True,
@@ -129,6 +129,9 @@ class DiffusionEnhancer(enhancers.Enhancer):
         samplers.check(sampler, steps, schedule)
         if not 0 <= eta <= 1:
             raise ValueError(f"`eta` must be in [0, 1]. Received: eta={eta}.")
+        if temperature is None:
+            temperature = 0.0 if seed is None else 1.0
+        seed = 0 if seed is None else seed
         if not 0 <= temperature <= 1:
             raise ValueError(f"`temperature` must be in [0, 1]. Received: temperature={temperature}.")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -265,8 +268,8 @@ def diffusion_enhancer(
     sampler: str = "dpmpp2m",
     steps: int = 10,
     eta: float = 0.0,
-    temperature: float = 0.0,
-    seed: int = 0,
+    temperature: float | None = None,
+    seed: int | None = None,
     tile: int = 64,
     overlap: int | None = None,
     coarse: bool = True,
@@ -284,8 +287,9 @@ def diffusion_enhancer(
       steps: network calls a picture (a tile), from 1 to the schedule's times.
       eta: of `ddim`, 0 to 1.
       temperature: the noise's deviation, 0 to 1. At 1 the result is one of all bright pictures that fit, drawn by
-        chance; at 0 it is the same whatever the seed, close to the middle of them.
-      seed: of the noise.
+        chance; at 0 it is close to the middle of them, and the same whatever the seed. None: 1 where a seed is given,
+        else 0.
+      seed: of the noise; None: 0.
       tile: side of a tile in pixels; best the size that was trained on.
       overlap: least pixels that tiles share; None: a quarter of a tile.
       coarse: sample a picture of several tiles small first.
