@@ -211,6 +211,8 @@ def test_records_without_any_box_and_damaged_ones_are_named(world):
     whole = scenes.write_records(world / "a.record", [scenes.example(0), scenes.example(1)]).read_bytes()
     (world / "a.record").write_bytes(whole[:-9])
     assert "record 1: the file ends inside a record" in found(load(world))[0]
+    (world / "a.record").write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    assert "record 0: its header is damaged" in found(load(world))[0]
     (world / "a.record").write_bytes(b"")
     assert "an empty file" in found(load(world))[0]
 
