@@ -19,6 +19,8 @@ NEEDED = [
     "tfllv/weights/sgz.md",
     "tfllv/weights/mirnet_small.weights.h5",
     "tfllv/weights/mirnet_small.md",
+    "tfllv/weights/diffusion_unet_small.weights.h5",
+    "tfllv/weights/diffusion_unet_small.md",
 ]
 
 
