@@ -129,12 +129,14 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
     ]
     floats, (strings,) = verify.run_fresh([{"kind": "saved_model", "path": folder, **call} for call in calls])
     agreement = verify.compare_outputs(what, floats, crops, what.precision)
-    if f"{signatures.IMAGE_BYTES}-0" not in strings:
-        return agreement
     expected = [what.reference(crop) for crop in crops]
-    pairs = [
-        (strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255), truth[contracts.IMAGE])
-        for index, truth in enumerate(expected)
-    ]
-    name = f"{what.name} `{signatures.IMAGE_BYTES}`"
-    return f"{agreement}, {verify.compare_all(name, pairs, what.precision, rounding=_HALF_LEVEL)}"
+    if f"{signatures.IMAGE_BYTES}-0" in strings:
+        found = [strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255) for index in range(len(crops))]
+        pairs = [(one, truth[contracts.IMAGE]) for one, truth in zip(found, expected, strict=True)]
+        name = f"{what.name} `{signatures.IMAGE_BYTES}`"
+        agreement += f", {verify.compare_all(name, pairs, what.precision, rounding=_HALF_LEVEL)}"
+    if f"{signatures.LABELS_BYTES}-0" in strings:
+        found = [strings[f"{signatures.LABELS_BYTES}-{index}"][..., 0] for index in range(len(crops))]
+        pairs = [(one, truth[signatures.LABELS]) for one, truth in zip(found, expected, strict=True)]
+        agreement += f", {verify.compare_all(f'{what.name} `{signatures.LABELS_BYTES}`', pairs, what.precision)}"
+    return agreement
