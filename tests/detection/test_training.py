@@ -245,3 +245,45 @@ def test_two_workers_give_the_loss_curve_of_one_process_with_the_same_global_bat
     assert first == pytest.approx(one, rel=1e-4) and second == first
     # What the second worker had to write to take part in saving is gone.
     assert sorted(path.name for path in (tmp_path / "multi_worker").iterdir() if path.is_dir()) == []
+
+
+SAME_CURVE = """
+import json, pathlib, shutil, sys
+sys.path.insert(0, {root!r})
+from tfllv.detection import compat, pipeline, training
+compat.install()
+import tensorflow as tf
+from object_detection import model_lib_v2
+from tensorboard.backend.event_processing import event_file_loader
+folder = pathlib.Path(sys.argv[1])
+config = pipeline.load(folder / "x.config")
+run = training.Trainer(config, folder / "ours", options=training.Options(num_train_steps=6, refresh_batch_norm=0))
+run._manager.save()
+shutil.copytree(folder / "ours", folder / "upstream")
+run.run()
+with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+    model_lib_v2.train_loop(
+        str(folder / "x.config"), str(folder / "upstream"), train_steps=6, num_steps_per_iteration=1
+    )
+upstream = {{}}
+for path in (folder / "upstream").rglob("*tfevents*"):
+    for event in event_file_loader.EventFileLoader(str(path)).Load():
+        for value in event.summary.value:
+            if value.tag == "Loss/total_loss":
+                upstream[event.step] = float(tf.make_ndarray(value.tensor))
+print(json.dumps([run.losses, [upstream[step] for step in sorted(upstream)]]))
+"""
+
+
+@needs_tfod
+@pytest.mark.slow
+def test_the_loss_curve_is_that_of_tfods_own_loop(tmp_path):
+    # A batch holds all eight pictures, so both sides see the same whichever comes first.
+    config = scenes.tiny(tmp_path, "train_config.batch_size=8", shards=1, examples=8)
+    (tmp_path / "x.config").write_text(pipeline.to_text(config))
+    command = [sys.executable, "-c", SAME_CURVE.format(root=str(ROOT)), str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    ours, upstream = json.loads(run.stdout.splitlines()[-1])
+    assert len(ours) == len(upstream) == 6 and ours[-1] < ours[0]
+    assert ours == pytest.approx(upstream, rel=1e-4)
