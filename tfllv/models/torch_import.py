@@ -213,7 +213,7 @@ def diffusion_tensors(network: Any) -> Entries:
 
 def convnext_tensors(block: Any) -> Entries:
     """The same for `diffusion_unet.ConvNextBlock`."""
-    parts = {
+    parts: dict[str, Entries] = {
         "ds_conv": _both(block.spatial, DEPTHWISE),
         "net.0": {"weight": Target(block.norm1.gamma, VECTOR), "bias": Target(block.norm1.beta, VECTOR)},
         "net.1": _both(block.conv1, CONVOLUTION),
