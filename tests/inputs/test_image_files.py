@@ -438,7 +438,7 @@ def test_bytes_read_as_the_file_does(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), smooth())
     data = (tmp_path / "a.png").read_bytes()
     assert np.array_equal(read_image(data).pixels, read_image(tmp_path / "a.png").pixels)
-    with pytest.raises(ValueError, match="^image: "):
+    with pytest.raises(ValueError, match=r"^image: "):
         read_image(data[:-30])
 
 
