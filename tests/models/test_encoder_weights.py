@@ -149,6 +149,17 @@ def test_damaged_keras_files_are_one_line(tmp_path, backbone):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("variant", resnet.VARIANTS)
+def test_folded_normalisation_gives_the_same_features(torchvision_state, rng, variant):
+    network = resnet.ResNet50(variant=variant, normalization="torchvision")
+    network.assign_torch(torchvision_state.random_state(rng))
+    folded = encoder_weights.make_folded(network)
+    assert not any("norm" in type(layer).__name__.lower() for layer in folded.layers)
+    image = rng.uniform(size=(2, 45, 38, 3)).astype(np.float32)
+    for name, expected in network(image).items():
+        np.testing.assert_allclose(folded(image)[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 def test_an_exported_encoder_comes_back(tmp_path, backbone):
     encoder_weights.make_plain(backbone).save_weights(tmp_path / "encoder.weights.h5")
     network = resnet_unet.ResNetUNet(num_classes=3, width=1, seed=9, weights=str(tmp_path / "encoder.weights.h5"))

@@ -298,11 +298,11 @@ def copy_keras_weights(source: Any, target: ResNet50) -> None:
         kernel, bias = source.get_layer(conv_name).get_weights()
         gamma, beta, mean, variance = source.get_layer(norm_name).get_weights()
         layer.kernel.assign(kernel[:, :, ::-1] if layer.name == "conv1" else kernel)
-        norm = target.get_layer(_norm_of(layer.name))
+        norm = target.get_layer(norm_of(layer.name))
         norm.set_weights([gamma, beta, mean - bias, variance])
 
 
-def _norm_of(conv: str) -> str:
+def norm_of(conv: str) -> str:
     """Returns the name of the normalisation behind a convolution: conv2 -> bn2, downsample_0 -> downsample_1."""
     return conv[:-1] + "1" if conv.endswith("downsample_0") else conv.replace("conv", "bn")
 

@@ -54,7 +54,7 @@ def _encoders() -> list[dict]:
     import keras
     import tensorflow as tf
 
-    from tfllv.models import resnet
+    from tfllv.models import encoder_weights, resnet
 
     size, side = _FORWARD
     images = tf.constant(np.random.default_rng(0).random((size, side, side, 3), dtype=np.float32))
@@ -72,6 +72,8 @@ def _encoders() -> list[dict]:
         "keras.applications.ResNet50": graph(theirs),
         "tfllv v1, the same layout": graph(resnet.ResNet50(variant="v1")),
         "tfllv v1.5": graph(resnet.ResNet50()),
+        "tfllv v1, folded": graph(encoder_weights.make_folded(resnet.ResNet50(variant="v1"))),
+        "tfllv v1.5, folded": graph(encoder_weights.make_folded(resnet.ResNet50())),
     }
     found = timing.rows(timing.interleave(sides, rounds=9, warm_up=2), against="keras.applications.ResNet50")
     return [{"what": f"five maps of {size} x {side}x{side}", **row} for row in found]
