@@ -85,7 +85,9 @@ def _choose(args: argparse.Namespace) -> tuple[str | None, dict[str, Any]]:
         raise ValueError("`--truth` or `--csv` must be given. Received: neither.")
     if chosen and not args.csv and not args.low:
         raise ValueError("`--low` or `--csv` must be given with `--method`. Received: neither.")
-    return enhance.choose_method(args) if chosen else (None, {})
+    # The seed here is the bootstrap's, not a sampler's.
+    named = argparse.Namespace(**{**vars(args), "seed": None})
+    return enhance.choose_method(named) if chosen else (None, {})
 
 
 def check_output(output: str | None) -> None:
