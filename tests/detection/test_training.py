@@ -287,3 +287,33 @@ def test_the_loss_curve_is_that_of_tfods_own_loop(tmp_path):
     ours, upstream = json.loads(run.stdout.splitlines()[-1])
     assert len(ours) == len(upstream) == 6 and ours[-1] < ours[0]
     assert ours == pytest.approx(upstream, rel=1e-4)
+
+
+BUILD = """
+import json, pathlib, sys
+sys.path.insert(0, {root!r})
+from tfllv.detection import batch_norm, compat, pipeline
+compat.install()
+from object_detection.builders import model_builder, optimizer_builder
+for path in sys.argv[1:]:
+    config = pipeline.load(path)
+    model = model_builder.build(config.model, is_training=True, add_summaries=False)
+    optimizer_builder.build(config.train_config.optimizer, global_step=0)
+    print("built", pathlib.Path(path).stem, type(model).__name__, flush=True)
+"""
+
+
+@needs_tfod
+@pytest.mark.slow
+def test_zoo_configurations_and_the_projects_own_become_models(tmp_path):
+    for name, text in scenes.ZOO.items():
+        (tmp_path / f"{name}.config").write_text(text)
+    paths = [*sorted(tmp_path.glob("*.config")), *sorted((ROOT / "pipelines").glob("*.config"))]
+    command = [sys.executable, "-c", BUILD.format(root=str(ROOT)), *map(str, paths)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = dict(re.findall(r"^built (\S+) (\w+)$", run.stdout, re.MULTILINE))
+    assert found.keys() == {path.stem for path in paths}
+    for name, kind in found.items():
+        wanted = {"ssd": "SSDMetaArch", "eff": "SSDMetaArch", "mas": "FasterRCNNMetaArch", "cen": "CenterNetMetaArch"}
+        assert kind == wanted[name[:3]], (name, kind)
