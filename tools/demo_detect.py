@@ -138,7 +138,9 @@ def overrides(folder: pathlib.Path, steps: int) -> list[str]:
     lines += [f"eval_input_reader.{line.format(folder / 'records', 'unseen')}" for line in reader]
     rate = "train_config.optimizer.adam_optimizer.learning_rate.cosine_decay_learning_rate"
     lines += [f"{rate}.total_steps={steps}", f"{rate}.warmup_steps={steps // 10}", f"train_config.num_steps={steps}"]
-    return [f"model.ssd.num_classes={len(NAMES)}", *lines]
+    # No two objects share a place here, so the best class of a place suppresses the others.
+    nms = "model.ssd.post_processing.batch_non_max_suppression"
+    return [f"model.ssd.num_classes={len(NAMES)}", f"{nms}.use_class_agnostic_nms=true", *lines]
 
 
 def call(title: str, *words: object, background: bool = False) -> subprocess.Popen[str]:
