@@ -151,8 +151,8 @@ class ZeroReferenceConfig(TrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class PairedWeights(Checked):
-    """Weights of the supervised loss terms (`tfllv.losses.supervised`) and of a discriminator's; 0 trains none."""
+class PictureWeights(Checked):
+    """Weights of the supervised loss terms (`tfllv.losses.supervised`)."""
 
     charbonnier: float = setting(1.0, low=0)
     l1: float = setting(0.0, low=0)
@@ -160,6 +160,12 @@ class PairedWeights(Checked):
     log_mse: float = setting(0.0, low=0)
     ssim: float = setting(0.0, low=0)
     perceptual: float = setting(0.0, low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedWeights(PictureWeights):
+    """The same, and the weight of a discriminator's term; 0 trains none."""
+
     adversarial: float = setting(0.0, low=0)
 
 
@@ -204,15 +210,9 @@ class PairedConfig(TrainConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MultitaskWeights(Checked):
-    """Weights of the picture's loss terms (as `PairedWeights`) and of the classes' cross-entropy; 0 trains none."""
+class MultitaskWeights(PictureWeights):
+    """Weights of the picture's loss terms, and of the classes' cross-entropy."""
 
-    charbonnier: float = setting(1.0, low=0)
-    l1: float = setting(0.0, low=0)
-    mse: float = setting(0.0, low=0)
-    log_mse: float = setting(0.0, low=0)
-    ssim: float = setting(0.0, low=0)
-    perceptual: float = setting(0.0, low=0)
     segmentation: float = setting(1.0, above=0)
 
 

@@ -8,14 +8,12 @@ number. The step itself is TFOD's `eager_train_step`, so the loss curve is the s
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import os
 import pathlib
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ import numpy as np
 from tfllv.detection import batch_norm, compat, fine_tuning, inputs, pipeline, progress
 from tfllv.detection.preprocessing import Preprocessing
 from tfllv.records import files
+from tfllv.train import stopping
 
 
 class NotFiniteError(ArithmeticError):
@@ -99,7 +98,7 @@ class Trainer:
             raise ValueError("train_config.num_steps: 0 steps. Give --num_train_steps or set it in the configuration.")
         self.losses: list[float] = []
         self._names: list[str] = []
-        self._stop_signal = 0
+        self._stop = stopping.StopRequest(at_once=self.strategy.extended._in_multi_worker_mode())
         self._pace, self._some = progress.Pace(), 1
         with self.strategy.scope():
             self._build()
@@ -225,11 +224,11 @@ class Trainer:
             step = saved = int(self.step.numpy())
             if step >= self.num_steps:
                 self._say(f"step {step} of {self.num_steps} is done already; give a larger --num_train_steps to go on")
-            with self._signals():
-                while step < self.num_steps and not self._stop_signal:
+            with self._stop.listening():
+                while step < self.num_steps and not self._stop:
                     due = min(saved + self.options.checkpoint_every_n, self.num_steps)
                     step = self._run_some(step, due - step)
-                    if step == due or self._stop_signal:
+                    if step == due or self._stop:
                         self._save()
                         saved = step
         if self._temporary is not None:
@@ -243,7 +242,7 @@ class Trainer:
         rows = []
         for _ in range(count):
             rows.append(self._train_step(self._batches))
-            if self._stop_signal:
+            if self._stop:
                 break
         values = np.stack([row.numpy() for row in rows])
         seconds = time.perf_counter() - start
@@ -313,23 +312,3 @@ class Trainer:
         unpad = self.config.train_config.unpad_groundtruth_tensors
         model_lib.provide_groundtruth(self.model, model_lib.unstack_batch(labels, unpad_groundtruth_tensors=unpad))
         self.model.predict(features["image"], features["true_image_shape"], **self.model.get_side_inputs(features))
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turns Ctrl-C and SIGTERM into a stop, with a checkpoint, after the step in flight; a second stops at once."""
-
-        def note(number: int, frame: Any) -> None:
-            if self._stop_signal or self.strategy.extended._in_multi_worker_mode():
-                raise KeyboardInterrupt
-            self._stop_signal = number
-
-        try:
-            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: signals stay as they are
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

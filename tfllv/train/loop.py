@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import tensorflow as tf
 
 from tfllv.config import TrainConfig
 from tfllv.inputs import pipeline, transforms
-from tfllv.train import checkpoints, trackers
+from tfllv.train import checkpoints, stopping, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam, Schedule
@@ -111,7 +110,7 @@ class Loop:
             jit_compile=config.jit_compile,
         )
         self.validator = Validator(learner, validation or source, count=config.val_batch_size, tracker=self.tracker)
-        self._stop_signal = 0
+        self._stop = stopping.StopRequest()
         self._validated: tuple[int, dict[str, float]] = (-1, {})
         self._waited = 0  # validations since the best one
         if config.patience and self.strategy.extended._in_multi_worker_mode():
@@ -133,7 +132,7 @@ class Loop:
         if self.chief:
             self.checkpoints.clean()
         self.restore()
-        with self._signals(), reproducible_sums():
+        with self._stop.listening(), reproducible_sums():
             if self.step < self.stop_step:
                 self._train()
             if self._patience_ended() and self.chief:
@@ -162,16 +161,16 @@ class Loop:
             ended = self._epoch(self.step) > self._epoch(self.step - 1) or self.step == self.stop_step
             shows = self._shows(self.step)
             saves = (ended and self._rests()) or self.step % self.config.checkpoint_steps == 0
-            if not (shows or saves or self._stop_signal):
+            if not (shows or saves or self._stop):
                 continue
             values = self._read(pending)
             pending = []
             if shows:
                 self._report(values, (self.step - start) / (time.perf_counter() - since))
                 since, start = time.perf_counter(), self.step
-            if saves or self._stop_signal:
+            if saves or self._stop:
                 self._save(ended)
-            if self._stop_signal:
+            if self._stop:
                 raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
 
     def _rests(self) -> bool:
@@ -376,23 +375,3 @@ class Loop:
             changed.append("the list of images")
         if changed:
             print(f"tfllv train: changed since that step: {', '.join(changed)}.", file=sys.stderr, flush=True)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turns Ctrl-C and SIGTERM into a stop after the step in flight; a second one stops at once."""
-
-        def note(number: int, frame: Any) -> None:
-            if self._stop_signal:
-                raise KeyboardInterrupt
-            self._stop_signal = number
-
-        try:
-            before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: signals stay as they are
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
