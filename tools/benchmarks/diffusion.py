@@ -46,7 +46,7 @@ def _steps() -> list[dict]:
 
 
 def _pictures() -> list[dict]:
-    """A picture of one tile, from array to array; both recipes in turn, three rounds."""
+    """A picture of one tile, from array to array; both recipes in turn, five rounds."""
     from tfllv.runner.diffusion import DiffusionEnhancer
 
     net = _networks()["float32"]
@@ -56,10 +56,10 @@ def _pictures() -> list[dict]:
     sides = {f"ddpm {_SLOW_STEPS} steps": lambda: slow(image), "dpmpp2m 10 steps": lambda: fast(image)}
     DiffusionEnhancer("diffusion", net, steps=1)(image)
     start = time.perf_counter()
-    seconds = timing.interleave(sides, rounds=3, warm_up=0)
+    seconds = timing.interleave(sides, rounds=5, warm_up=0)
     spent = time.perf_counter() - start
     rows = timing.rows(seconds, against=f"ddpm {_SLOW_STEPS} steps")
-    return [{"what": f"picture {_SIDE}x{_SIDE}, 3 rounds in {spent:.0f} s", **row} for row in rows]
+    return [{"what": f"picture {_SIDE}x{_SIDE}, 5 rounds in {spent:.0f} s", **row} for row in rows]
 
 
 def _training() -> list[dict]:
