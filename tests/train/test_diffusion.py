@@ -65,6 +65,7 @@ def test_training_lowers_the_loss(tmp_path, table):
     assert after["noise"] < 0.8 * before["noise"]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path, table):
     whole = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "whole")
     whole.run()
