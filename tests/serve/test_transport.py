@@ -187,6 +187,7 @@ def test_an_answer_that_nobody_fetches_is_ended(server, toy):
         connection.sendall(head.encode() + body)
         wait_for(lambda: running.transport._held() > 1_000_000)
         wait_for(lambda: not running.transport._channels())
+        assert running.transport._held() == 0
 
 
 def test_a_transfer_that_goes_on_fast_enough_is_not_ended(server, toy):
