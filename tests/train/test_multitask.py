@@ -104,6 +104,47 @@ def test_pictures_are_darkened_anew_in_each_epoch_and_by_the_step_alone(scenes):
     np.testing.assert_array_equal(whole[2]["low"], again["low"])
 
 
+def test_random_squares_are_cut_out_of_picture_and_map_alike(scenes):
+    config = make_config(scenes, image_fit="crop", crop_from=12, crop_to=36, image_size=16)
+    source = multitask.source(config)
+    colors, shares = {}, []
+    (again,) = pipeline.training_batches(multitask.source(config), batch_size=4, seed=3, start_step=7, stop_step=8)
+    for step, batch in enumerate(pipeline.training_batches(source, batch_size=4, seed=3, stop_step=20)):
+        assert batch["high"].shape == batch["low"].shape == (4, 16, 16, 3) and batch["mask"].shape == (4, 16, 16)
+        if step == 7:
+            np.testing.assert_array_equal(batch["low"], again["low"])
+        # Where a square is made larger or smaller, the colours at the border of two classes are mixed, never the ids.
+        levels = np.rint(batch["high"].numpy() * 255).astype(int)
+        for label in (0, 1, 2, 3, 255):
+            where = batch["mask"].numpy() == label
+            colors.setdefault(label, []).extend(map(tuple, levels[where]))
+        shares += [len(np.unique(mask)) for mask in batch["mask"].numpy()]
+    assert set(shares) >= {2, 5}  # near and far
+    for label, color in enumerate([(200, 60, 40), (40, 180, 60), (60, 80, 220), (230, 220, 60)]):
+        assert np.mean([found == color for found in colors[label]]) > 0.6
+
+
+def test_a_tint_colours_dark_and_bright_pictures_and_keeps_classes(scenes):
+    plain, tinted = (
+        next(iter(pipeline.training_batches(multitask.source(config), batch_size=6, seed=3, stop_step=1)))
+        for config in (make_config(scenes), make_config(scenes, tint=0.2))
+    )
+    np.testing.assert_array_equal(plain["mask"], tinted["mask"])
+    factors = tinted["high"] / np.maximum(plain["high"], 1e-3)
+    free = tinted["high"].numpy() < 1
+    for picture in range(6):
+        for channel in range(3):
+            found = factors.numpy()[picture, ..., channel][free[picture, ..., channel]]
+            assert found.max() - found.min() < 1e-4 and 0.81 < found.mean() < 1.23
+    assert factors.numpy().std() > 0.02
+
+
+def test_wrong_squares_are_named(scenes):
+    for changes in ({"crop_from": 40, "crop_to": 20}, {"crop_to": 4}, {"crop_to": 40, "image_fit": "resize"}):
+        with pytest.raises(ValueError, match="`crop_from` and `crop_to` must be at least 8, in this order, and with"):
+            multitask.source(make_config(scenes, **{"image_fit": "crop", **changes}))
+
+
 def test_validation_sees_the_same_dark_picture_in_every_run(scenes):
     for seed in (0, 7):
         source = multitask.validation(make_config(scenes, seed=seed))

@@ -234,7 +234,11 @@ class MultitaskConfig(TrainConfig):
       darken: a recipe of `tfllv darken`, drawn anew in each epoch.
       num_classes: ids are 0 to num_classes - 1.
       void: further ids that mean "no class"; 255 always does.
+      crop_from: with `image_fit=crop`, side of the random square that is brought to `image_size`, drawn from here; 0:
+        `image_size`.
+      crop_to: to here, log-evenly; 0: `crop_from`.
       flip: mirrors half of the examples, left to right.
+      tint: multiplies each colour by e^u, u drawn evenly from [-tint, tint]; 0 leaves it.
       tasks: both, or one alone, for comparison.
       shared_blocks: of the decoder, 0 to 5.
       width: channels of the decoder's finest block.
@@ -258,7 +262,10 @@ class MultitaskConfig(TrainConfig):
     darken: str = "statistical"
     num_classes: int = setting(91, low=1, high=255)
     void: tuple[str, ...] = ()
+    crop_from: int = setting(0, low=0)
+    crop_to: int = setting(0, low=0)
     flip: bool = True
+    tint: float = setting(0.0, low=0, high=1)
     tasks: Literal["both", "enhancement", "segmentation"] = "both"
     shared_blocks: int = setting(3, low=0, high=5)
     width: int = setting(16, low=1)

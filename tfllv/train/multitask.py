@@ -52,7 +52,8 @@ def learner(config: MultitaskConfig) -> Learner:
 def source(config: MultitaskConfig) -> multitask.MultitaskSource:
     """Returns the training pictures."""
     masks, dark = (_beside(name, config.images) for name in (config.masks, config.dark))
-    return _scenes(config, config.images, masks, dark, flip=config.flip, chosen=True)
+    changes = {name: getattr(config, name) for name in ("crop_from", "crop_to", "flip", "tint")}
+    return _scenes(config, config.images, masks, dark, chosen=True, **changes)
 
 
 def validation(config: MultitaskConfig) -> multitask.MultitaskSource | None:
@@ -60,11 +61,11 @@ def validation(config: MultitaskConfig) -> multitask.MultitaskSource | None:
     if not config.val_images:
         return None
     beside = [_beside(name, config.images) for name in (config.val_images, config.val_masks, config.val_dark)]
-    return _scenes(config, *beside, flip=False, chosen=False)
+    return _scenes(config, *beside, chosen=False)
 
 
 def _scenes(
-    config: MultitaskConfig, images: str, masks: str, dark: str, *, flip: bool, chosen: bool
+    config: MultitaskConfig, images: str, masks: str, dark: str, *, chosen: bool, **changes: Any
 ) -> multitask.MultitaskSource:
     options: dict[str, Any] = {
         "recipe": config.darken,
@@ -73,7 +74,7 @@ def _scenes(
         "size": config.image_size,
         "fit": config.image_fit,
         "cache_mb": config.cache_mb,
-        "flip": flip,
+        **changes,
     }
     ids = record_scenes.read_ids(config.image_ids) if chosen and config.image_ids else []
     if not masks:
