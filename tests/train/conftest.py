@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pathlib
 import subprocess
@@ -12,6 +13,47 @@ import pytest
 
 TOY = pathlib.Path(__file__).parent / "toy.py"
 ROOT = TOY.parent.parent.parent
+
+
+class ForkServer:
+    """Runs of `main(words)` of a script, forked from a process that has imported it; see `fork_server.py`."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, str(TOY.with_name("fork_server.py"))],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _ask(self, **order):
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def start(self, log, *words, script=TOY, **environment):
+        """Returns the process id of a new run, whose output is added to the file `log`."""
+        words = [str(word) for word in words]
+        return self._ask(script=str(script), words=words, environment=environment, log=str(log))
+
+    def wait(self, process):
+        """Returns the exit code, negative after a signal."""
+        return self._ask(wait=process)
+
+    def close(self):
+        """Ends the server."""
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """The server of forked runs."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def _kill_while_saving(folder, kills):
             arrays, meta = checkpoints.load(path)
             assert (arrays["a"] == meta["mark"]).all()
         newest.append((kept.steps() or [0])[-1])
-    kept.clean()
+    checkpoints.clean(folder)
     assert not list(folder.glob(".*"))
     return newest
 

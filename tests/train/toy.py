@@ -93,7 +93,7 @@ def state(trainer):
     return trainer._arrays()
 
 
-def main():
+def main(words=None):
     """Makes one run and saves its final state."""
     parser = argparse.ArgumentParser()
     parser.add_argument("workdir", type=pathlib.Path)
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--set", nargs="*", default=[])
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     device = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * args.replicas)
     fields = configs.from_yaml("", overrides=args.set).to_dict() if args.set else {}

@@ -22,7 +22,7 @@ import numpy as np
 from tfllv import contracts
 
 _NAME = re.compile(r"^step-(\d{9})\.npz$")
-_TEMPORARY = ".writing-"
+TEMPORARY = ".writing-"
 _META = "meta"
 
 
@@ -36,7 +36,7 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) ->
     Raises:
       OSError: naming `path` and the reason; what stood there before is intact.
     """
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -51,17 +51,18 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], object]) ->
         raise OSError(f"cannot write '{path}': {error.strerror or error}; what was saved before is intact.") from None
 
 
+def clean(folder: pathlib.Path) -> None:
+    """Removes what a killed writer left behind in a folder."""
+    for path in folder.glob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
 class Checkpoints:
     """The checkpoints in one folder: the newest `keep`, and `best.npz`."""
 
     def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
         self.folder = pathlib.Path(folder)
         self.keep = keep
-
-    def clean(self) -> None:
-        """Removes what a killed writer left behind."""
-        for path in self.folder.glob(f"{_TEMPORARY}*"):
-            path.unlink(missing_ok=True)
 
     def steps(self) -> list[int]:
         """Returns the steps that have a checkpoint, oldest first."""

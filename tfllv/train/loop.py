@@ -130,7 +130,8 @@ class Loop:
           OSError: if something cannot be written; the newest checkpoint is intact.
         """
         if self.chief:
-            self.checkpoints.clean()
+            for folder in (self.checkpoints.folder, self.workdir / self.config.snapshots_folder, self.workdir):
+                checkpoints.clean(folder)
         self.restore()
         with self._stop.listening(), reproducible_sums():
             if self.step < self.stop_step:
@@ -310,7 +311,7 @@ class Loop:
 
     def save_weights(self, path: pathlib.Path) -> None:
         """Writes the network's weights (their moving average, where there is one) for `load_weights`, atomically."""
-        part = path.with_name(f".part-{path.name}")
+        part = path.with_name(f"{checkpoints.TEMPORARY}{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.averaged():
