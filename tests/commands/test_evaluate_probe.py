@@ -41,6 +41,19 @@ def test_a_probe_of_two_encoders_prints_and_writes_the_table(colours, tmp_path, 
     assert np.load(kept).shape == (30, 2048)
 
 
+def test_colours_alone_tell_classes_of_colours(colours, tmp_path, capsys):
+    words = ["evaluate", "probe", str(colours), "--protocol", "five_fold", "--size", "32", "--encoder", "c=colours"]
+    assert cli.main([*words, "--cache", str(tmp_path), "-o", str(tmp_path / "out.json")]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["encoders"]["c"]["top1"]["value"] == 1
+    (kept,) = tmp_path.glob("*.npy")
+    from tfllv.evaluate import labelled
+
+    pixels = np.asarray(Image.open(labelled.read(colours).paths[0])) / 255
+    expected = np.array([*pixels.mean((0, 1)), *pixels.std((0, 1))])
+    expected = np.concatenate([expected, expected**2, np.log(expected + 1e-3)])
+    np.testing.assert_allclose(np.load(kept)[0], expected, atol=1e-4)
+
+
 def test_the_cache_is_used_and_a_damaged_file_is_made_again(colours, tmp_path):
     from tfllv.evaluate import encoder_features, labelled
 
@@ -74,6 +87,7 @@ def test_the_cache_is_used_and_a_damaged_file_is_made_again(colours, tmp_path):
         (["--encoder", "random"], "`--encoder` must be NAME=WEIGHTS. Received: 'random'."),
         (["--encoder", "a=none", "--encoder", "a=imagenet"], "Received: 'a' twice."),
         (["--protocol", "official"], "official needs pictures of all three splits"),
+        (["--encoder", "a=colours", "--mode", "fine_tune"], "`--encoder` must be a network with --mode fine_tune."),
         (["--size", "8"], "`--size` must be at least 32. Received: 8."),
         (["--encoder", "a=gone.pt", "--protocol", "five_fold"], "'gone.pt', which does not exist"),
     ],

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=WEIGHTS",
         action="append",
         default=[],
-        help="a ResNet-50: none (random), imagenet, or a file (.pt, .pth, .weights.h5, .h5); repeat it, the first is "
-        "what the others are compared with (default: random=none)",
+        help="a ResNet-50: none (random), imagenet, or a file (.pt, .pth, .weights.h5, .h5); or colours: their means "
+        "and deviations alone; repeat it, the first is what the others are compared with (default: random=none)",
     )
     parser.add_argument("--protocol", default="official", choices=("official", "five_fold"), help="default: official")
     parser.add_argument(
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from tfllv.evaluate import labelled, probe
 
     check_output(args.output)
-    encoders = parse_encoders(args.encoder or ["random=none"])
+    encoders = parse_encoders(args.encoder or ["random=none"], args.mode)
     for name, low in (("size", 32), ("epochs", 1)):
         if getattr(args, name) < low:
             raise ValueError(f"`--{name}` must be at least {low}. Received: {getattr(args, name)}.")
@@ -71,11 +71,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def parse_encoders(words: list[str]) -> dict[str, str]:
+def parse_encoders(words: list[str], mode: str = "linear") -> dict[str, str]:
     """Returns `["random=none"]` as {"random": "none"}.
 
     Raises:
-      ValueError: if a word is not `name=weights`, or a name stands there twice.
+      ValueError: if a word is not `name=weights`, or a name stands there twice; or for `colours`, to be fine-tuned.
     """
     encoders: dict[str, str] = {}
     for word in words:
@@ -84,6 +84,8 @@ def parse_encoders(words: list[str]) -> dict[str, str]:
             raise ValueError(f"`--encoder` must be NAME=WEIGHTS. Received: '{word}'.")
         if name in encoders:
             raise ValueError(f"`--encoder` must have a name of its own each. Received: '{name}' twice.")
+        if weights == "colours" and mode == "fine_tune":
+            raise ValueError("`--encoder` must be a network with --mode fine_tune. Received: colours.")
         encoders[name] = weights
     return encoders
 

@@ -16,14 +16,42 @@ from tfllv.inputs import files, image_files
 
 BATCH = 16
 _CHUNK = 16 * BATCH  # pictures a file of the cache
+COLOURS = "colours"
+
+
+class Colours:
+    """In an encoder's place, what needs none: mean and deviation of each colour, their squares and logarithms.
+
+    Classes that it tells apart are told by colour and brightness.
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """As an encoder's."""
+        return {"kind": COLOURS}
+
+    def get_weights(self) -> list[np.ndarray]:
+        """None."""
+        return []
+
+    def __call__(self, pictures: Any, training: bool = False) -> dict[str, Any]:
+        """Returns [B, H, W, 3] in [0, 1] as {"c5": [B, 1, 1, 18]}."""
+        from keras import ops
+
+        spread = [function(pictures, axis=(1, 2), keepdims=True) for function in (ops.mean, ops.std)]
+        values = ops.concatenate(spread, axis=-1)
+        return {"c5": ops.concatenate([values, ops.square(values), ops.log(values + 1e-3)], axis=-1)}
 
 
 def build_encoder(weights: str, *, seed: int = 0) -> Any:
     """Returns the ResNet-50 encoder with weights as `encoder_weights.load_encoder` takes them, for pictures in [0, 1].
 
+    Or, for `colours`, what needs no encoder.
+
     Raises:
       ValueError, OSError: by `load_encoder`.
     """
+    if weights == COLOURS:
+        return Colours()
     from tfllv.models import encoder_weights, resnet
 
     variant = encoder_weights.variant_of(weights)
@@ -55,7 +83,7 @@ def extract(
     cache: str | os.PathLike[str] | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> np.ndarray:
-    """Returns the mean of the last feature map for each picture: [N, 2048] float32.
+    """Returns the mean of the last feature map for each picture: [N, 2048] float32 (18 for `Colours`).
 
     Args:
       encoder: float32 [B, size, size, 3] in [0, 1] -> a dict with `c5`.
