@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -48,11 +48,16 @@ class BatchNorm(layers.BatchNormalization):
         `moving` always the moving ones, `batch` always the batch's, even where the layer is frozen; the moving ones
         then stay as they are.
       **options: as `keras.layers.BatchNormalization`.
+
+    Attributes:
+      gather: where it is set, `synchronized` statistics are made of what it returns for those of this replica, [2, C]:
+        those of all, [R, 2, C]. None: in Keras' way. See `tfllv.train.replicas`.
     """
 
     def __init__(self, *, statistics: str = "auto", **options: Any) -> None:
         super().__init__(**options)
         self.statistics = _choice(statistics, "statistics", STATISTICS)
+        self.gather: Callable[[Any], Any] | None = None
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalises [B, H, W, C] over every axis but the last."""
@@ -67,6 +72,15 @@ class BatchNorm(layers.BatchNormalization):
             values, mean, variance, axis=-1, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
         )
         return ops.cast(normalized, self.compute_dtype)
+
+    def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
+        """Returns mean and variance while training; replicas have batches of one size."""
+        if self.gather is None or not self.synchronized:
+            return super()._moments(inputs, mask)
+        means, variances = ops.unstack(self.gather(ops.stack(ops.moments(inputs, axes=(0, 1, 2)))), axis=1)
+        mean = ops.mean(means, axis=0)
+        # About the common mean: the difference of two large numbers would lose digits.
+        return mean, ops.mean(variances + ops.square(means - mean), axis=0)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the options, for saving."""

@@ -12,6 +12,7 @@ from tfllv import models
 from tfllv.config import MultitaskConfig
 from tfllv.inputs import files, labels, multitask, record_scenes
 from tfllv.losses import segmentation
+from tfllv.train import replicas
 from tfllv.train.learner import Learner
 
 
@@ -33,6 +34,7 @@ def learner(config: MultitaskConfig) -> Learner:
         seed=config.seed,
         **options,
     )
+    replicas.synchronize(net)
     enhancement = dataclasses.asdict(config.weights)
     share = enhancement.pop("segmentation")
     class_weights = None

@@ -13,6 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfllv.train import replicas
+
 _SCALE_START, _SCALE_GROWS_AFTER, _SCALE_MOST = 2.0**15, 2000, 2.0**24
 
 
@@ -131,7 +133,7 @@ class Adam:
         replica = tf.distribute.get_replica_context()
         alone = replica.num_replicas_in_sync == 1
         if not alone:
-            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(gradients))
+            gradients = replicas.sum_values(gradients)
         norm = tf.linalg.global_norm(gradients) / self.scale
         finite = tf.math.is_finite(norm)
         counts = tf.logical_and(finite, allowed)

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfllv.train import replicas
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam
 
@@ -96,10 +97,9 @@ class TrainStep:
         count = len(self._optimizer.weights)
         alone = [gradients[start : start + count] for start in range(count, len(gradients), count)]
         if self._replicas > 1:
-            replica = tf.distribute.get_replica_context()
-            terms = replica.all_reduce(tf.distribute.ReduceOp.SUM, terms)
-            alone = [replica.all_reduce(tf.distribute.ReduceOp.SUM, part) for part in alone]
-            self._average_moving(replica)
+            (terms,) = replicas.sum_values([terms])
+            alone = [replicas.sum_values(part) for part in alone]
+            self._average_moving()
         rate = self._optimizer.schedule(self._optimizer.updates)
         norms = [tf.linalg.global_norm(part) / self._optimizer.scale for part in alone]
         norm, _ = self._optimizer.apply(gradients[:count], tf.reduce_all(tf.math.is_finite(terms)))
@@ -152,16 +152,17 @@ class TrainStep:
         )
         return terms / parts, [total / parts for total in sums]
 
-    def _average_moving(self, replica: Any) -> None:
+    def _average_moving(self) -> None:
         """Makes the moving statistics of batch norm the same on all replicas: the mean of theirs."""
         if not self._moving:
             return
-        means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [tf.identity(value) for value in self._moving])
+        means = [total / self._replicas for total in replicas.sum_values(self._moving)]
 
         def update(strategy: tf.distribute.Strategy, values: list[Any]) -> None:
             for variable, value in zip(self._moving, values, strict=True):
                 strategy.extended.update(variable, lambda local, new: local.assign(new), args=(value,), group=False)
 
+        replica: Any = tf.distribute.get_replica_context()
         replica.merge_call(update, args=(means,))
 
 
