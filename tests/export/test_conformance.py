@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -48,6 +49,18 @@ def test_a_networks_graph_gives_what_the_network_gives(load, name):
         pairs = [(found[key].numpy()[0], expected) for key, expected in what.reference(crop).items() if key in found]
         verify.compare_all(name, pairs, "float32")
     assert what.max_pixels == (signatures.MAX_PIXELS if name == "zero_dce" else signatures.MAX_PIXELS_WHOLE)
+
+
+def test_an_enhancing_unet_is_exported_with_the_surroundings_that_its_enhancer_gives(tmp_path):
+    options = {**ROWS["resnet_unet"], "tasks": "enhancement"}
+    weights = tmp_path / "one.weights.h5"
+    models.build("resnet_unet", **options).save_weights(weights)
+    what = product.load("resnet_unet", weights=weights, **options)
+    crop = verify.crops()[0]
+    found = what.step(tf.constant(crop[None]))["image"].numpy()[0]
+    np.testing.assert_allclose(found, what.reference(crop)["image"], atol=1e-5)
+    assert found.shape == crop.shape
+    assert np.abs(found - np.clip(what.model(crop[None])["image"][0], 0, 1)).max() > 1e-4
 
 
 @pytest.mark.slow

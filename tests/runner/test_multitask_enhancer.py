@@ -5,6 +5,7 @@ import pytest
 
 from tfllv import enhancers, models
 from tfllv.models import encoder_weights
+from tfllv.runner import image_network
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,37 @@ def test_options_are_read_from_the_weights_file(weights):
         assert encoder_weights.network_options(path) == options
 
 
-def test_enhancer_gives_the_networks_picture(weights, rng):
+def test_enhancer_gives_the_networks_picture_of_mirrored_surroundings(weights, rng):
     path, _, network = weights[0]
     enhancer = enhancers.get("multitask", weights=path)
     picture = rng.uniform(0, 0.2, (37, 50, 3)).astype(np.float32)
-    expected = np.clip(network(picture[None])["image"][0], 0, 1)
+    around = np.pad(picture, ((32, 32), (32, 32), (0, 0)), mode="symmetric")
+    expected = np.clip(network(around[None])["image"][0, 32:-32, 32:-32], 0, 1)
     np.testing.assert_allclose(enhancer(picture), expected, rtol=0, atol=1e-5)
     assert enhancer((picture * 255).astype(np.uint8)).dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (33, 64)])
+def test_surroundings_of_any_picture_are_its_mirror_images(rng, size):
+    pictures = rng.uniform(0, 1, (2, *size, 3)).astype(np.float32)
+    expected = np.pad(pictures, ((0, 0), (32, 32), (32, 32), (0, 0)), mode="symmetric")
+    np.testing.assert_array_equal(image_network.mirror_around(pictures, 32), expected)
+    np.testing.assert_array_equal(image_network.mirror_around(pictures, 0), pictures)
+
+
+def test_a_flat_picture_has_no_frame(weights):
+    enhancer = enhancers.get("multitask", weights=weights[0][0])
+    result = enhancer(np.full((40, 56, 3), 0.2, np.float32))
+    network = weights[0][2](np.full((1, 40, 56, 3), 0.2, np.float32))["image"][0]
+    inner = (slice(8, -8), slice(8, -8))
+
+    def frame(picture):
+        """How far the border is from the inside, in deviations of the inside."""
+        picture = np.asarray(picture)
+        border = np.concatenate([picture[:1].ravel(), picture[-1:].ravel()])
+        return abs(border.mean() - picture[inner].mean()) / (picture[inner].std() + 1e-4)
+
+    assert frame(result) < 0.5 * frame(network)
 
 
 def test_files_of_another_network_are_one_line(weights, tmp_path):

@@ -55,7 +55,10 @@ class Product:
 
     def reference(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Runs the Keras model on [H, W, 3] float32; `image` is clipped to [0, 1], as every export clips it."""
-        outputs = {key: np.asarray(value)[0] for key, value in self.model(image[None]).items()}
+        margin = getattr(self.model, "margin", 0) if self.kind == ENHANCE else 0
+        image = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+        inner = tuple(slice(margin, side - margin) for side in image.shape[:2])
+        outputs = {key: np.asarray(value)[0][inner] for key, value in self.model(image[None]).items()}
         if contracts.IMAGE in outputs:
             outputs[contracts.IMAGE] = np.clip(outputs[contracts.IMAGE], 0, 1)
         if self.kind == SEGMENT:

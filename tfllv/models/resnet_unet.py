@@ -70,11 +70,15 @@ class ResNetUNet(keras.Model):
 
     Attributes:
       backbone: the encoder, a `resnet.ResNet50`.
+      margin: pixels of surroundings that a picture should get where it is enhanced: convolutions pad by zeros, which a
+        faint frame around the result would show. A multiple of 32, so that no stage sees the picture shifted.
 
     Raises:
       ValueError: if an option is out of range, or the weights do not fit.
       OSError: if the weights cannot be read.
     """
+
+    margin = 32
 
     def __init__(
         self,

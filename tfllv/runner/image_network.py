@@ -25,7 +25,8 @@ class ImageGraph(tf.Module):
     """The inference graph of a restoration network; its result is clipped to [0, 1].
 
     Args:
-      model: image -> dict with `image`; with the steps of `mirnet_small.MIRNetSmall`, it is run in strips.
+      model: image -> dict with `image`; with the steps of `mirnet_small.MIRNetSmall`, it is run in strips. Where it has
+        a `margin`, the picture gets mirrored surroundings of so many pixels, which are cut off the result.
 
     Attributes:
       in_strips: whether it is.
@@ -69,7 +70,11 @@ class ImageGraph(tf.Module):
 
     def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         if not self.in_strips:
-            return networks.from_float(self._model(networks.to_float(images))[contracts.IMAGE], images.dtype)
+            margin = getattr(self._model, "margin", 0)
+            surrounded = mirror_around(networks.to_float(images), margin)
+            height, width = tf.shape(images)[1], tf.shape(images)[2]
+            inner = self._model(surrounded)[contracts.IMAGE][:, margin : margin + height, margin : margin + width]
+            return tf.ensure_shape(networks.from_float(inner, images.dtype), images.shape)
         return self._apply(images, *self._estimate(images, strip_pixels), strip_pixels)
 
     def _estimate(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -98,6 +103,17 @@ class ImageGraph(tf.Module):
         rows = strips.rows_for(images, strip_pixels)
         result = strips.map_strips(images, rows, bend, width=width, channels=3, dtype=images.dtype)
         return tf.ensure_shape(result, images.shape)
+
+
+def mirror_around(images: tf.Tensor, margin: int) -> tf.Tensor:
+    """Continues pictures beyond their borders by mirror images: [B, H, W, C] -> [B, H + 2 m, W + 2 m, C], any size."""
+    if not margin:
+        return images
+    for axis in (1, 2):
+        side = tf.shape(images)[axis]
+        place = tf.math.floormod(tf.range(-margin, side + margin), 2 * side)
+        images = tf.gather(images, tf.minimum(place, 2 * side - 1 - place), axis=axis)
+    return images
 
 
 class ImageEnhancer(enhancers.Enhancer):
