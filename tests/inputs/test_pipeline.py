@@ -155,14 +155,17 @@ def test_the_fingerprint_follows_the_list_of_files(paths):
 
 
 @pytest.mark.parametrize("augment", [False, True])
-def test_files_too_many_to_be_kept_give_the_same_bits(tmp_path, rng, augment):
+@pytest.mark.parametrize("encoding", [{"subsampling": 0}, {"subsampling": 1}, {}, {"progressive": True}])
+def test_files_too_many_to_be_kept_give_the_same_bits(tmp_path, rng, augment, encoding):
     paths = []
     for i in range(COUNT):
         paths.append(tmp_path / f"{i}.jpg")
-        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(paths[-1], quality=90)
+        sides = rng.integers(16, 90, 2)
+        Image.fromarray(rng.integers(0, 256, (*sides, 3), dtype=np.uint8)).save(paths[-1], quality=90, **encoding)
     kept = pipeline.ImageSource({"low": paths}, size=16, fit="crop")
     read_anew = pipeline.ImageSource({"low": paths}, size=16, fit="crop", cache_mb=0)
-    for one, other in zip(_batches(kept, augment=augment), _batches(read_anew, augment=augment), strict=True):
+    options = {"augment": augment, "stop_step": 40}
+    for one, other in zip(_batches(kept, **options), _batches(read_anew, **options), strict=True):
         np.testing.assert_array_equal(one["name"], other["name"])
         np.testing.assert_array_equal(one["low"], other["low"])
     assert not read_anew._kept and len(kept._kept) == COUNT

@@ -41,6 +41,16 @@ def test_the_dihedral_transform_reaches_all_eight_symmetries():
     assert seen == expected
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3), (5, 5, 1)])
+def test_squares_are_turned_counter_clockwise_then_mirrored(rng, shape):
+    square = rng.integers(0, 256, shape, dtype=np.uint8)
+    for turns in range(4):
+        for mirror in range(2):
+            turned = np.rot90(square, turns)
+            found = transforms._turn(tf.constant(square), tf.constant(turns), tf.constant(mirror))
+            np.testing.assert_array_equal(found, turned[:, ::-1] if mirror else turned)
+
+
 def test_crops_reach_every_place():
     transform = transforms.random_crop(3)
     example = _pair(4, 5)

@@ -72,9 +72,9 @@ class SegmentationSource(pipeline.ImageSource):
             return super()._open(key, path)
         return fit_map(read_map(path, self.ids), self.size, mode=self.fit)
 
-    def load(self, index: tf.Tensor) -> transforms.Example:
+    def load(self, index: tf.Tensor, seed: tf.Tensor | None = None) -> transforms.Example:
         """As `ImageSource.load`, the map as int32."""
-        example = super().load(index)
+        example = super().load(index, seed)
         return example | {contracts.MASK: tf.cast(example[contracts.MASK], tf.int32)}
 
 
@@ -109,9 +109,9 @@ class ClassificationSource(pipeline.ImageSource):
         super().__init__({contracts.LOW: images}, size=size, fit=fit, cache_mb=cache_mb)
         self.labels = np.asarray(labels, np.int32)
 
-    def load(self, index: tf.Tensor) -> transforms.Example:
+    def load(self, index: tf.Tensor, seed: tf.Tensor | None = None) -> transforms.Example:
         """As `ImageSource.load`, with the label."""
-        return super().load(index) | {contracts.LABEL: tf.constant(self.labels)[index]}
+        return super().load(index, seed) | {contracts.LABEL: tf.constant(self.labels)[index]}
 
 
 def find_maps(images: str | pathlib.Path, masks: str | pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:

@@ -142,9 +142,9 @@ class NoisyPairs(pairs.PairedSource):
 
         return files.fit(files.read_pixels(path), self.size, mode="crop")
 
-    def load(self, index: tf.Tensor) -> transforms.Example:
+    def load(self, index: tf.Tensor, seed: tf.Tensor | None = None) -> transforms.Example:
         """The pair, and `level`, the mean of the dark picture in [0, 1]."""
-        example = super().load(index)
+        example = super().load(index, seed)
         return example | {contracts.LEVEL: tf.reduce_mean(tf.cast(example[contracts.LOW], tf.float32)) * (1 / 255)}
 
     def read_centre(self, key: str, index: int) -> np.ndarray:

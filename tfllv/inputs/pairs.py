@@ -106,8 +106,7 @@ class PairedSource(pipeline.ImageSource):
         self.changes += [transforms.random_zoom(zoom)] if zoom else []
         self.changes += [transforms.random_exposure(exposure)] if exposure else []
         if mixup:
-            before = [transforms.random_crop(size)] if fit == "crop" else []
-            self.changes.append(self._mix_with([*before, *self.changes], mixup, mixup_after * len(self)))
+            self.changes.append(self._mix_with(list(self.changes), mixup, mixup_after * len(self)))
 
     def read_centre(self, key: str, index: int) -> np.ndarray:
         """Returns the whole picture: what validation sees."""
@@ -118,7 +117,7 @@ class PairedSource(pipeline.ImageSource):
 
         def partner_of(seed: tf.Tensor) -> list[tf.Tensor]:
             index = tf.random.stateless_uniform([], seed, maxval=len(self), dtype=tf.int64, alg="philox")
-            partner = self.load(index)
+            partner = self.load(index, seed if self.fit == "crop" else None)
             for change in before:
                 partner = change(partner, seed)
             return [partner[key] for key in self.keys]

@@ -18,6 +18,10 @@ import tensorflow as tf
 from tfllv import contracts
 from tfllv.inputs import files, image_header, transforms
 
+_DECODING = {"channels": 3, "dct_method": "INTEGER_ACCURATE"}
+# Around a square cut out of a JPEG: a pixel's colour depends on its neighbours' by up to two pixels.
+_MARGIN = 8
+
 
 class ImageSource:
     """Images by index, decoded on first use and kept in memory while they fit.
@@ -47,6 +51,7 @@ class ImageSource:
             raise ValueError(f"`columns` must be of one length, at least 1. Received: {lengths}.")
         headers = self._check_columns(columns)
         self._in_graph = fit == "crop" and _fit_for_graph(headers, size=size, cache_mb=cache_mb)
+        self._sides = np.array([(h.height, h.width) for h in headers[: len(next(iter(columns.values())))]], np.int32)
         self.keys = tuple(columns)
         self.changes: list[transforms.Transform] = []
         self.names = [str(path) for path in next(iter(columns.values()))]
@@ -96,11 +101,27 @@ class ImageSource:
             self.failure = error
             raise
 
-    def load(self, index: tf.Tensor) -> transforms.Example:
-        """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}."""
+    def load(self, index: tf.Tensor, seed: tf.Tensor | None = None) -> transforms.Example:
+        """The same as a `tf.data` map: index -> {key: uint8 picture, "name": path}.
+
+        With a seed, the square of each picture that `transforms.random_crop` cuts out; of a JPEG that is read anew each
+        time, little more than this square is decoded.
+        """
         if self._in_graph:
-            example = {key: _decode_jpeg(tf.constant(list(map(str, self._columns[key])))[index]) for key in self.keys}
-            return example | {contracts.NAME: tf.constant(self.names)[index]}
+            return self._decode(index, seed)
+        example = self._load_whole(index)
+        return example if seed is None else transforms.random_crop(self.size)(example, seed)
+
+    def _decode(self, index: tf.Tensor, seed: tf.Tensor | None) -> transforms.Example:
+        files_of = {key: tf.io.read_file(tf.constant([*map(str, self._columns[key])])[index]) for key in self.keys}
+        example = {contracts.NAME: tf.constant(self.names)[index]}
+        if seed is None:
+            return example | {key: tf.io.decode_jpeg(file, **_DECODING) for key, file in files_of.items()}
+        sides = tf.constant(self._sides)[index]
+        corner = tf.stack(transforms.draw_corner(seed, sides[0], sides[1], self.size))
+        return example | {key: _decode_square(file, sides, corner, self.size) for key, file in files_of.items()}
+
+    def _load_whole(self, index: tf.Tensor) -> transforms.Example:
         sides = [self.size, self.size] if self.fit == "resize" else [None, None]
         pictures = tf.numpy_function(self._read_all, [index], [tf.uint8] * len(self._columns), stateful=False)
         example = {
@@ -121,8 +142,12 @@ def _fit_for_graph(headers: Sequence[image_header.Header], *, size: int, cache_m
     return plain and large and sum(3 * h.width * h.height for h in headers) > cache_mb * 10**6
 
 
-def _decode_jpeg(path: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(tf.io.read_file(path), channels=3, dct_method="INTEGER_ACCURATE")
+def _decode_square(file: tf.Tensor, sides: tf.Tensor, corner: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes [size, size, 3] at `corner` of a JPEG of [2] `sides`, to the bits that cutting the whole would give."""
+    start = tf.maximum(corner - _MARGIN, 0)
+    end = tf.minimum(corner + (size + _MARGIN), sides)
+    around = tf.io.decode_and_crop_jpeg(file, tf.concat([start, end - start], 0), **_DECODING)
+    return tf.slice(around, tf.concat([corner - start, [0]], 0), [size, size, 3])
 
 
 def _check_header(path: pathlib.Path) -> image_header.Header:
@@ -198,14 +223,13 @@ def training_batches(
     stream = _stream(len(source), seed=seed, start=start_step * batch_size, stop=stop_step * batch_size)
     if shards > 1:
         stream = stream.filter(lambda number, index: number % batch_size // piece == place)
-    changes = [transforms.random_crop(source.size)] if source.fit == "crop" else []
-    changes += [transforms.random_dihedral()] if augment else []
-    changes += source.changes
+    changes = [*([transforms.random_dihedral()] if augment else []), *source.changes]
 
     def make(number: tf.Tensor, index: tf.Tensor) -> transforms.Example:
-        example = source.load(index)
+        key = tf.stack([tf.constant(seed, tf.int64), number])
+        example = source.load(index, key if source.fit == "crop" else None)
         for change in changes:
-            example = change(example, tf.stack([tf.constant(seed, tf.int64), number]))
+            example = change(example, key)
         return example
 
     dataset = stream.map(make, num_parallel_calls=num_workers, deterministic=True)

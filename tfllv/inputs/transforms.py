@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
-import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
@@ -31,13 +29,17 @@ def _draw(seed: tf.Tensor, salt: int, limit: tf.Tensor | int) -> tf.Tensor:
     return tf.random.stateless_uniform([], seed, minval=0, maxval=limit, dtype=tf.int32, alg="philox")
 
 
+def draw_corner(seed: tf.Tensor, height: tf.Tensor, width: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where `random_crop` cuts a picture of [height, width]: top and left, int32."""
+    return _draw(seed, 1, height - size + 1), _draw(seed, 2, width - size + 1)
+
+
 def random_crop(size: int) -> Transform:
     """Cuts one random [size, size] square out of every picture; sides must be at least `size` and equal in a pair."""
 
     def apply(example: Example, seed: tf.Tensor) -> Example:
         shape = tf.shape(next(example[key] for key in PICTURES if key in example))
-        top = _draw(seed, 1, shape[0] - size + 1)
-        left = _draw(seed, 2, shape[1] - size + 1)
+        top, left = draw_corner(seed, shape[0], shape[1], size)
 
         def cut(picture: tf.Tensor) -> tf.Tensor:
             part = picture[top : top + size, left : left + size]
@@ -102,25 +104,42 @@ def random_exposure(strength: float) -> Transform:
     return apply
 
 
-def _turn(picture: np.ndarray, turns: int, mirror: int) -> np.ndarray:
-    """Turns by quarters counter-clockwise, then flips left to right; OpenCV is much faster at it than the graph."""
-    rotations = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
-    rotation = rotations[turns]
-    turned = picture if rotation is None else cv2.rotate(picture, rotation)
-    return np.ascontiguousarray(cv2.flip(turned, 1) if mirror else turned)
+def _turn(picture: tf.Tensor, turns: tf.Tensor, mirror: tf.Tensor) -> tf.Tensor:
+    """Turns a square by quarters counter-clockwise, then flips it left to right.
+
+    In the graph: calling OpenCV is no more work, but its callers wait for Python's lock and so for each other.
+    """
+    order = [1, 0, *range(2, len(picture.shape))]
+    rows = tf.range(tf.shape(picture)[0] - 1, -1, -1)
+
+    def swap(square: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(square, order)
+
+    def flip_up(square: tf.Tensor) -> tf.Tensor:
+        return tf.gather(square, rows)  # of whole rows: faster than `tf.reverse`
+
+    def flip_left(square: tf.Tensor) -> tf.Tensor:
+        return tf.reverse(square, [1])
+
+    ways: list[Callable[[], tf.Tensor]] = [
+        lambda: picture,
+        lambda: flip_left(picture),
+        lambda: flip_up(swap(picture)),
+        lambda: flip_left(flip_up(swap(picture))),
+        lambda: flip_left(flip_up(picture)),
+        lambda: flip_up(picture),
+        lambda: flip_left(swap(picture)),
+        lambda: swap(picture),
+    ]
+    return tf.ensure_shape(tf.switch_case(2 * turns + mirror, ways), picture.shape)
 
 
 def random_dihedral() -> Transform:
-    """Flips and turns every picture by one of the eight symmetries of the square."""
+    """Flips and turns every picture, which must be square, by one of the eight symmetries."""
 
     def apply(example: Example, seed: tf.Tensor) -> Example:
         turns, mirror = _draw(seed, 3, 4), _draw(seed, 4, 2)
-
-        def turn(picture: tf.Tensor) -> tf.Tensor:
-            result = tf.numpy_function(_turn, [picture, turns, mirror], picture.dtype, stateful=False)
-            return tf.ensure_shape(result, picture.shape)
-
-        return _map_pictures(example, turn)
+        return _map_pictures(example, lambda picture: _turn(picture, turns, mirror))
 
     return apply
 
