@@ -140,7 +140,9 @@ class Adam:
         factor = 1.0 / self.scale
         if self._clip:
             factor *= tf.minimum(1.0, self._clip / (norm + 1e-6))
-        arguments = (list(gradients), tf.where(counts, factor, 0.0), counts, allowed)
+        # The numbers that all weights share are computed once: a network has hundreds of weights.
+        numbers = self._numbers(tf.where(counts, factor, 0.0), counts)
+        arguments = (list(gradients), numbers, counts, allowed)
         if alone:
             self._update(None, *arguments)
         else:
@@ -151,7 +153,7 @@ class Adam:
         self,
         strategy: tf.distribute.Strategy | None,
         gradients: Sequence[tf.Tensor],
-        factor: tf.Tensor,
+        numbers: dict[str, tf.Tensor],
         counts: tf.Tensor,
         allowed: tf.Tensor,
     ) -> None:
@@ -167,11 +169,27 @@ class Adam:
         for *state, gradient, average in zip(
             self.weights, self._means, self._squares, gradients, averages, strict=True
         ):
-            run(self._update_weight, *state, gradient, factor, counts, self.updates, average)
+            run(self._update_weight, *state, gradient, numbers, average)
         # The counters go last, because the updates above read them; automatic control dependencies keep the order.
         run(_count, self.updates, counts)
         if self.loss_scaling:
             run(_rescale, self.scale, self._good, counts, allowed)
+
+    def _numbers(self, factor: tf.Tensor, counts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the scalars of one update. A step that does not count gets lr 0 and betas 1: no bit changes."""
+        on = tf.cast(counts, tf.float32)
+        time = tf.cast(self.updates, tf.float32) + 1.0
+        powers = [tf.pow(beta, time) for beta in self._betas]
+        betas = [tf.where(counts, beta, 1.0) for beta in self._betas]
+        numbers = {"factor": factor, "lr": self.schedule(self.updates) * on}
+        numbers |= {"beta1": betas[0], "beta2": betas[1], "beta1_power": powers[0], "beta2_power": powers[1]}
+        # The kernel adds epsilon to sqrt(v) before the bias correction; torch adds it after, hence the factor.
+        numbers["epsilon"] = self._epsilon * tf.sqrt(1.0 - powers[1])
+        if self._decay and self._decoupled:
+            numbers["shrink"] = numbers["lr"] * self._decay
+        if self._ema:
+            numbers["approach"] = (1.0 - tf.minimum(self._ema, time / (9.0 + time))) * on
+        return numbers
 
     def _update_weight(
         self,
@@ -179,39 +197,21 @@ class Adam:
         mean: tf.Variable,
         square: tf.Variable,
         gradient: tf.Tensor,
-        factor: tf.Tensor,
-        counts: tf.Tensor,
-        updates: tf.Variable,
+        numbers: dict[str, tf.Tensor],
         average: tf.Variable | None,
     ) -> None:
-        """Changes one weight on one device. A step that does not count runs with lr 0 and betas 1: no bit changes."""
-        on = tf.cast(counts, tf.float32)
-        beta_1, beta_2 = (tf.where(counts, beta, 1.0) for beta in self._betas)
-        time = tf.cast(updates, tf.float32) + 1.0
-        power_1, power_2 = (tf.pow(beta, time) for beta in self._betas)
-        lr = self.schedule(updates) * on
+        """Changes one weight on one device."""
         # 0 where the factor is 0, even for a gradient that is not finite.
-        gradient = tf.math.multiply_no_nan(tf.convert_to_tensor(gradient), factor)
-        if self._decay and self._decoupled:
-            weight.assign_sub(weight * (lr * self._decay))
+        gradient = tf.math.multiply_no_nan(tf.convert_to_tensor(gradient), numbers["factor"])
+        if "shrink" in numbers:
+            weight.assign_sub(weight * numbers["shrink"])
         elif self._decay:
             gradient += weight * self._decay
-        # The kernel adds epsilon to sqrt(v) before the bias correction; torch adds it after, hence the factor.
-        tf.raw_ops.ResourceApplyAdam(
-            var=weight.handle,
-            m=mean.handle,
-            v=square.handle,
-            beta1_power=power_1,
-            beta2_power=power_2,
-            lr=lr,
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=self._epsilon * tf.sqrt(1.0 - power_2),
-            grad=gradient,
-        )
+        handles = {"var": weight.handle, "m": mean.handle, "v": square.handle}
+        rates = {name: numbers[name] for name in ("lr", "beta1", "beta2", "beta1_power", "beta2_power", "epsilon")}
+        tf.raw_ops.ResourceApplyAdam(**handles, **rates, grad=gradient)
         if average is not None:
-            decay = tf.minimum(self._ema, time / (9.0 + time))
-            average.assign_sub((average - weight) * ((1.0 - decay) * on))
+            average.assign_sub((average - weight) * numbers["approach"])
 
 
 def _count(updates: tf.Variable, counts: tf.Tensor) -> None:
