@@ -86,10 +86,6 @@ def _run_encoder(args: argparse.Namespace) -> int:
 def _run_detector(args: argparse.Namespace) -> int:
     from tfllv.export import detection
 
-    if args.format == "litert":
-        raise ValueError(
-            "`--format` must be saved_model or onnx for a detector: LiteRT lacks kernels for TFOD's loops."
-        )
     if args.precision != "float32" or args.set:
         raise ValueError("`--saved_model` is exported in float32 as it is. Received: --precision or --set.")
     source = detection.load(args.saved_model)
@@ -97,6 +93,10 @@ def _run_detector(args: argparse.Namespace) -> int:
         from tfllv.export import onnx
 
         path, agreement = onnx.export_detector(source, args.name, args.output, overwrite=args.overwrite)
+    elif args.format == "litert":
+        from tfllv.export import litert
+
+        path, agreement = litert.export_detector(source, args.name, args.output, overwrite=args.overwrite)
     else:
         path, agreement = detection.export(source, args.name, args.output, max_pixels=args.max_pixels)
     print(f"{path}: {agreement}")

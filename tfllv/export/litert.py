@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.export import plain, product, signatures, verify
+from tfllv.export import detection, plain, product, signatures, straight, verify
 from tfllv.inputs import files, image_files
 
 PRECISIONS = ("float32", "float16", "int8", "int8_dynamic")
@@ -69,6 +71,61 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     image_files.write_bytes(path, data)
     return path, agreement
+
+
+def export_detector(
+    source: detection.Source, name: str, folder: str | os.PathLike[str], *, overwrite: bool = False
+) -> tuple[pathlib.Path, str]:
+    """Writes a detector as `folder/NAME-float32.tflite`: `image` [1, H, W, 3] float32 in [0, 1] -> TFOD's outputs.
+
+    Boxes are suppressed by LiteRT's own kernel, in the file: it needs neither custom nor TensorFlow operations.
+
+    Args:
+      source: the detector.
+      name: of the file.
+      folder: made where it is absent.
+      overwrite: whether a file of that name may be replaced.
+
+    Returns:
+      The file, and how well it agrees, in words.
+
+    Raises:
+      ValueError: if the graph cannot be converted, as that of a two-stage detector.
+      verify.MismatchError: if the file does not find what the detector finds; it is not written then.
+      OSError: if the file exists or cannot be written.
+    """
+    path = pathlib.Path(folder) / f"{name}-float32{SUFFIX}"
+    verify.check_absent(path, overwrite=overwrite)
+    data = convert_detector(source)
+    verify.check_size(name, len(data), detection.count_parameters(source), "float32")
+    with tempfile.TemporaryDirectory() as work:
+        file = pathlib.Path(work) / path.name
+        file.write_bytes(data)
+        agreement = detection.compare_file(source, name, file, kind="litert")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image_files.write_bytes(path, data)
+    return path, agreement
+
+
+def convert_detector(source: detection.Source) -> bytes:
+    """Converts a detector to the content of a LiteRT file; nothing is compared.
+
+    Raises:
+      ValueError: if LiteRT lacks kernels for it.
+    """
+    module = tf.Module()
+    signature = source.loaded.signatures[signatures.FLOATS]
+    function = straight.straighten(signature, source.key, source.dtype, (*detection.OUTPUTS, *detection.RAW))
+    with tempfile.TemporaryDirectory() as folder:
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures={signatures.FLOATS: function}, options=options)
+        converter: Any = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signatures.FLOATS])
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter's own type is not public
+            lacking = re.search(r"ops: (.+)", str(error))
+            what = lacking.group(1) if lacking else str(error).strip().splitlines()[-1][:200]
+            raise ValueError(f"LiteRT cannot run '{source.folder}': it lacks kernels for {what}.") from error
 
 
 def convert(what: product.Product, precision: str, images: Sequence[np.ndarray] = ()) -> bytes:

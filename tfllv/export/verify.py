@@ -21,7 +21,9 @@ from tfllv.inputs import image_files
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "samples"
 FLOAT_TOLERANCE = 1e-5
-DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0}
+# Of a detector's float32 by other kernels: the roundings of a hundred layers, and scores of 1 behind a sigmoid.
+OTHER_KERNELS = "float32 by other kernels"
+DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0, OTHER_KERNELS: 60.0}
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_dynamic": 1}  # bytes of a parameter
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _TIMEOUT = 1800

@@ -1,0 +1,101 @@
+"""Tests of detectors as LiteRT files, on a graph as TFOD's: a loop over pictures, suppressed boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfllv.export import detection, litert, straight, verify
+
+NAMES = (*detection.OUTPUTS, *detection.RAW)
+
+
+class SmallSSD(tf.Module):
+    """A detector of 16 boxes and 2 classes whose pictures are prepared one by one, as TFOD's exporter does."""
+
+    def __init__(self, loops=1):
+        super().__init__()
+        self._loops = loops
+        self._weight = tf.Variable(np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="input_tensor")])
+    def detect(self, input_tensor):
+        def prepare(picture):
+            picture = tf.cast(picture, tf.float32)[tf.newaxis] / 255 - 0.4
+            return tf.image.resize(picture, (8, 8))[0], tf.shape(picture)[1:]
+
+        spec = (tf.TensorSpec([8, 8, 3]), tf.TensorSpec([3], tf.int32))
+        prepared = [tf.map_fn(prepare, input_tensor, fn_output_signature=spec) for _ in range(self._loops)]
+        images, sizes = tf.add_n([images for images, _ in prepared]), prepared[0][1]
+        raw = tf.nn.sigmoid(tf.reshape(tf.nn.conv2d(images, self._weight, 2, "SAME"), (1, 16, 2)))
+        start = tf.reshape(tf.stack(tf.meshgrid(tf.range(4.0), tf.range(4.0), indexing="ij"), -1), (16, 2)) / 4
+        boxes = tf.concat([start, start + 0.3], 1)
+        found = [tf.image.non_max_suppression(boxes, raw[0, :, index], 4, 0.1) for index in range(2)]
+        chosen = tf.concat([tf.pad(one, [[0, 4 - tf.shape(one)[0]]]) for one in found], 0)
+        classes = tf.repeat(tf.constant([1.0, 2.0]), 4)
+        return {
+            "detection_boxes": tf.gather(boxes, chosen)[None],
+            "detection_scores": tf.gather_nd(raw[0], tf.stack([chosen, tf.cast(classes, tf.int32) - 1], -1))[None],
+            "detection_classes": classes[None],
+            "num_detections": tf.constant([8.0]) + 0 * tf.cast(sizes[0, :1], tf.float32),
+            "raw_detection_boxes": boxes[None],
+            "raw_detection_scores": raw,
+        }
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Saves a detector as TFOD's exporter would and loads it."""
+
+    def save(**options):
+        ssd = SmallSSD(**options)
+        tf.saved_model.save(ssd, str(tmp_path / "ssd" / "saved_model"), signatures={"serving_default": ssd.detect})
+        return detection.load(tmp_path / "ssd")
+
+    return save
+
+
+def test_the_loop_over_one_picture_becomes_its_body(save):
+    source = save()
+    function = straight.straighten(source.loaded.signatures["serving_default"], source.key, source.dtype, NAMES)
+    kinds = {op.type for op in function.graph.get_operations()}
+    assert not {kind for kind in kinds if "While" in kind or "TensorList" in kind}
+    for shape in ((9, 7, 3), (30, 41, 3)):
+        picture = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+        found = function(image=tf.constant(picture[None] / np.float32(255)))
+        expected = source.loaded.signatures["serving_default"](input_tensor=tf.constant(picture[None]))
+        assert sorted(found) == sorted(set(NAMES) & set(expected))
+        for name, value in found.items():
+            np.testing.assert_array_equal(value, expected[name], name)
+
+
+def test_a_detector_becomes_a_litert_file_that_finds_the_same(save, in_process, tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    source = save()
+    path, agreement = litert.export_detector(source, "night", tmp_path / "phone")
+    assert path.name == "night-float32.tflite" and "`raw_detection_scores`" in agreement
+    run = interpreter.Interpreter(model_path=str(path)).get_signature_runner("serving_default")
+    picture = np.random.default_rng(1).integers(0, 256, (20, 33, 3)).astype(np.uint8)
+    found = run(image=picture[None] / np.float32(255))
+    for name, value in source.detect(tf.constant(picture)).items():
+        np.testing.assert_allclose(found[name][0], value, atol=1e-5, err_msg=name)
+    with pytest.raises(FileExistsError):
+        litert.export_detector(source, "night", tmp_path / "phone")
+
+
+def test_a_conversion_that_loses_the_weights_is_not_written(save, in_process, tmp_path, monkeypatch):
+    pytest.importorskip("ai_edge_litert.interpreter")
+    source = save()
+    whole = litert.convert_detector(source)
+    weights = np.float32(np.random.default_rng(0).normal(size=(2, 2, 3, 2))).transpose(3, 0, 1, 2).tobytes()
+    assert weights in whole
+    monkeypatch.setattr(litert, "convert_detector", lambda source: whole.replace(weights, bytes(len(weights))))
+    with pytest.raises(verify.MismatchError, match="night `raw_detection_scores`: PSNR"):
+        litert.export_detector(source, "night", tmp_path / "phone")
+    assert not (tmp_path / "phone").exists()
+
+
+def test_other_loops_are_refused_in_one_line(save, tmp_path):
+    with pytest.raises(ValueError, match=r"LiteRT has no kernels for its loops .* Received: 2 loops\.\Z"):
+        litert.export_detector(save(loops=2), "night", tmp_path / "phone")

@@ -1,0 +1,144 @@
+"""A detector's graph without its loop, for converters to which TensorFlow's lists of tensors are unknown.
+
+TFOD's exporter prepares the pictures of a batch one by one, in a loop over lists of tensors. Its SavedModels take a
+batch of one, so the loop's body runs once; here it stands in the loop's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+from tfllv import contracts
+from tfllv.runner import networks
+
+_LOOPS = ("While", "StatelessWhile")
+# Into a list, one out of it, one into it, out of it.
+_SCATTER, _READ, _WRITE, _GATHER = "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem", "TensorListStack"
+_PASSING = ("Identity", "StopGradient")
+
+
+def straighten(function: Any, key: str, dtype: tf.DType, outputs: Sequence[str]) -> Any:
+    """Makes a function without loops out of a detector's signature.
+
+    Args:
+      function: the signature: one picture [1, H, W, 3] of 0 to 255 -> named tensors.
+      key: the name of its input.
+      dtype: of its input.
+      outputs: the names to keep, where the signature has them.
+
+    Returns:
+      A concrete function: `image` [1, H, W, 3] float32 in [0, 1] -> the named tensors. Weights are constants in it.
+
+    Raises:
+      ValueError: if the graph has another loop than that over the pictures.
+    """
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
+    shapes = {name: function.structured_outputs[name].shape for name in sorted(function.structured_outputs)}
+    names = dict(zip(shapes, (tensor.name for tensor in frozen.outputs), strict=True))
+    names = {name: names[name] for name in outputs if name in names}
+    loops = [op for op in frozen.graph.get_operations() if op.type in _LOOPS]
+    if len(loops) > 1:
+        raise ValueError(
+            "`--format` must be saved_model or onnx for this detector: LiteRT has no kernels for its loops but the one "
+            f"over pictures, which all have. Received: {len(loops)} loops."
+        )
+
+    def detect(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        known = {f"{key}:0": tf.cast(networks.from_float(image, tf.uint8), dtype)}
+        for loop in loops:
+            known |= _run_once(frozen.graph, loop, known)
+        found = _run(frozen.graph, known, list(names.values()))
+        return {name: _shaped(value, shapes[name]) for name, value in zip(names, found, strict=True)}
+
+    picture = tf.TensorSpec([1, None, None, 3], tf.float32, name=contracts.IMAGE)
+    return tf.function(detect, input_signature=[picture], autograph=False).get_concrete_function()
+
+
+def _run(graph: Any, known: Mapping[str, tf.Tensor], wanted: Sequence[str]) -> list[tf.Tensor]:
+    """Computes tensors of a graph, by name, from others that are given; nothing else of it comes along."""
+    definition = graph.as_graph_def()
+    given = {_node_of(name) for name in known}
+    for node in definition.node:
+        if node.name in given:  # what lies before it is not needed
+            node.op = "Placeholder"
+            del node.input[:]
+            dtype = graph.get_tensor_by_name(f"{node.name}:0").dtype
+            node.attr.clear()
+            node.attr["dtype"].type = dtype.as_datatype_enum
+    _add_axes_plainly(definition)
+    left = _keep_before(definition, wanted)
+    feeds = {name: tensor for name, tensor in known.items() if _node_of(name) in left}
+    return tf.graph_util.import_graph_def(definition, input_map=feeds, return_elements=list(wanted), name="")
+
+
+def _keep_before(definition: Any, wanted: Sequence[str]) -> set[str]:
+    """Removes the nodes on which the wanted tensors do not depend; returns the names of the others."""
+    nodes = {node.name: node for node in definition.node}
+    left: set[str] = set()
+    open_names = [_node_of(name) for name in wanted]
+    while open_names:
+        name = open_names.pop()
+        if name not in left:
+            left.add(name)
+            open_names += [_node_of(source) for source in nodes[name].input]
+    kept = [node for name, node in nodes.items() if name in left]
+    del definition.node[:]
+    definition.node.extend(kept)
+    return left
+
+
+def _node_of(tensor: str) -> str:
+    """The node of `name`, `name:0` or `^name`."""
+    return tensor.lstrip("^").split(":")[0]
+
+
+def _add_axes_plainly(definition: Any) -> None:
+    """Rewrites `tensor[None]`, a slice that LiteRT knows of fixed sizes alone, as `tf.expand_dims`."""
+    zero = definition.node.add(name="straight/zero", op="Const")
+    zero.attr["dtype"].type = tf.int32.as_datatype_enum
+    zero.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0, tf.int32))
+    for node in definition.node:
+        if node.op != "StridedSlice":
+            continue
+        masks = {key: node.attr[f"{key}_mask"].i for key in ("begin", "end", "new_axis", "shrink_axis", "ellipsis")}
+        whole = masks["begin"] == masks["end"] and masks["begin"] & (masks["begin"] + 2) == 0  # 0b1...10
+        if whole and (masks["new_axis"], masks["shrink_axis"]) == (1, 0):
+            kind = node.attr["T"].type
+            del node.input[1:]
+            node.input.append(zero.name)
+            node.op = "ExpandDims"
+            node.attr.clear()
+            node.attr["T"].type, node.attr["Tdim"].type = kind, tf.int32.as_datatype_enum
+
+
+def _run_once(graph: Any, loop: Any, known: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Returns what comes out of the loop's lists after its one turn: tensor's name -> [1, ...]."""
+    (scatter,) = [op for op in graph.get_operations() if op.type == _SCATTER]
+    (pictures,) = _run(graph, known, [scatter.inputs[0].name])
+    library = {item.signature.name: item for item in graph.as_graph_def(add_shapes=True).library.function}
+    body = function_def_to_graph(library[loop.get_attr("body").name])
+    (read,) = [op for op in body.get_operations() if op.type == _READ]
+    gathers = [op for op in graph.get_operations() if op.type == _GATHER]
+    written = [_source(body.outputs[_source(op.inputs[0]).value_index]) for op in gathers]
+    values = _run(body, {read.outputs[0].name: pictures[0]}, [tensor.op.inputs[2].name for tensor in written])
+    return {
+        op.outputs[0].name: _shaped(value[None], op.outputs[0].shape) for op, value in zip(gathers, values, strict=True)
+    }
+
+
+def _source(tensor: Any) -> Any:
+    """Returns where a tensor comes from, past what hands it on unchanged."""
+    while tensor.op.type in _PASSING:
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _shaped(tensor: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Tells a tensor's shape to those who build on it; `tf.ensure_shape` would be one more operation to convert."""
+    tensor.set_shape(shape)
+    return tensor
