@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -106,6 +108,17 @@ def test_masks_as_png_read_back_by_three_decoders(rng, shape):
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE), mask * 255)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), mask.astype(bool))
     np.testing.assert_array_equal(tf.image.decode_image(data, channels=1)[..., 0].numpy() > 0, mask > 0)
+
+
+def test_the_checksum_over_zeros_that_are_not_looked_at_is_right():
+    # 2 ** 16 rows before and after: zlib itself checks what it unpacks.
+    region = masks.Region(np.ones((3, 8), np.uint8), top=70_000, left=16)
+    data = masks.encode_mask(region, 140_000, 40)
+    start = data.index(b"IDAT")
+    lines = zlib.decompress(data[start + 4 : start + 4 + int.from_bytes(data[start - 4 : start], "big")])
+    assert len(lines) == 140_000 * 6
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert found[70_000:70_003, 16:24].all() and np.count_nonzero(found) == 24
 
 
 def test_class_maps_as_png_read_back(rng):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import struct
 from typing import Any
 
@@ -228,7 +229,7 @@ def check_boxes(
     for thing in things:
         xmin, ymin, xmax, ymax = thing.box
         text = f"({xmin:g}, {ymin:g}, {xmax:g}, {ymax:g}) in {width}x{height} pixels"
-        if not (np.isfinite(thing.box).all() and xmin < xmax and ymin < ymax):
+        if not (all(map(math.isfinite, thing.box)) and xmin < xmax and ymin < ymax):
             report.add(thing.where, thing.field, "object skipped: empty box", text)
             continue
         inside = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))

@@ -58,6 +58,7 @@ def take(data: bytes, *, lossless: bool = False, quality: int = 95) -> Encoded:
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             width, height = image.size
             image.draft("L", (width // 8, height // 8))
+            image.decodermaxblock = len(data)  # in one piece: at each piece's end the decoder steps back a row
             image.load()
             return Encoded(data, "jpeg", width, height)
         pixels = _pixels(image, data)

@@ -7,6 +7,7 @@ decoded here: a wrong count in a file must be an error, not a write beyond an ar
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 import zlib
 from typing import Any
@@ -15,6 +16,8 @@ import cv2
 import numpy as np
 
 from tfllv.records.problems import show_value, whole_number
+
+_ADLER = 65521  # modulus of zlib's checksum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,16 +210,37 @@ def encode_classes(classes: np.ndarray) -> bytes:
 
 def _png(block: np.ndarray, height: int, width: int, *, depth: int, top: int = 0, left: int = 0) -> bytes:
     """Encodes a grey PNG that is 0 but for a block of bytes."""
-    lines = np.zeros((height, -(-width * depth // 8) + 1), np.uint8)
+    length = -(-width * depth // 8) + 1
+    lines = np.zeros((min(top + len(block) + 1, height) - top, length), np.uint8)
     lines[:, 0] = 2  # the filter "up": a row minus the one above, which is nearly nothing in a mask
-    inside = lines[top : top + len(block) + 1, left + 1 : left + 1 + block.shape[1]]
+    inside = lines[:, left + 1 : left + 1 + block.shape[1]]
     inside[: len(block)] = block
     inside[1:] -= block[: len(inside) - 1]
+    data = _deflate(lines.tobytes(), top * length, (height - top - len(lines)) * length)
     header = struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
     )
+
+
+def _deflate(lines: bytes, before: int, after: int) -> bytes:
+    """Returns a zlib stream of `before` zeros, the lines, and `after` zeros; most of a mask is nothing but zeros."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    parts = [_zeros(before, False), packer.compress(lines), packer.flush(zlib.Z_SYNC_FLUSH), _zeros(after, True)]
+    # Adler-32 is two sums: of the bytes from 1 on, to which zeros add nothing, and of these sums.
+    total = zlib.adler32(lines, (before % _ADLER) << 16 | 1)
+    low, high = total & 0xFFFF, total >> 16
+    return b"".join((b"\x78\x01", *parts, struct.pack(">HH", (high + after * low) % _ADLER, low)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _zeros(count: int, last: bool) -> bytes:
+    """Returns deflated zeros that end at a whole byte; `last` ends the stream."""
+    if not count and not last:
+        return b""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return packer.compress(bytes(count)) + packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
 
 
 def paint(layers: list[tuple[Region, int]], height: int, width: int) -> np.ndarray:
