@@ -94,8 +94,10 @@ def cut_scene(scene: Scene, rng: np.random.Generator) -> Scene:
     return _keep_visible(pixels, kept)
 
 
-def paste_scene(background: Scene, scenes: Sequence[Scene], rng: np.random.Generator) -> Scene:
-    """Sets two to four objects of `scenes`, cut out by their masks, before a window of another picture."""
+def paste_scene(
+    background: Scene, scenes: Sequence[Scene], rng: np.random.Generator, number: tuple[int, int] = (2, 4)
+) -> Scene:
+    """Sets two to four objects of `scenes`, or `number`, cut out by their masks, before a window of another picture."""
     height, width = background.pixels.shape[:2]
     side = min(height, width)
     left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
@@ -103,8 +105,8 @@ def paste_scene(background: Scene, scenes: Sequence[Scene], rng: np.random.Gener
     pixels = (pixels * 0.6).astype(np.uint8)
     choices = [(scene, thing) for scene in scenes for thing in scene.things if min(thing[2][2:] - thing[2][:2]) > 30]
     placed: list[list[Any]] = []
-    for number in rng.choice(len(choices), int(rng.integers(2, 5)), replace=False):
-        scene, (label, name, _, mask) = choices[int(number)]
+    for index in rng.choice(len(choices), int(rng.integers(number[0], number[1] + 1)), replace=False):
+        scene, (label, name, _, mask) = choices[int(index)]
         assert mask is not None
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         cut = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
@@ -197,7 +199,9 @@ def make_items(args: argparse.Namespace, report: Report) -> tuple[list[Item], di
     made = []
     for index in range(args.num_scenes):
         rng = _rng(args.seed, index)
-        if index % 2 == 0:
+        if args.max_objects:
+            made.append(paste_scene(scenes[index % len(scenes)], sources, rng, (1, args.max_objects)))
+        elif index % 2 == 0:
             made.append(cut_scene(sources[index // 2 % len(sources)], rng))
         else:
             made.append(paste_scene(scenes[index // 2 % len(scenes)], sources, rng))
@@ -218,6 +222,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--coco_annotations", metavar="FILE", help="their instances")
     parser.add_argument("--label_map", default=str(root / "pipelines" / "coco_label_map.pbtxt"), metavar="FILE")
     parser.add_argument("--num_scenes", type=int, default=11, metavar="N", help="scenes to make (default: %(default)s)")
+    parser.add_argument(
+        "--max_objects", type=int, metavar="N", help="COCO: scenes before ExDark alone, of 1 to N objects"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the scenes")
     tool.add_run_arguments(parser)
     return parser
@@ -227,6 +234,10 @@ def run(args: argparse.Namespace) -> int:
     """Makes the records; returns the exit code."""
     if (args.coco_annotations is None) != (args.coco_images is None):
         raise ValueError("--coco_images and --coco_annotations belong together. Received: one of them.")
+    if args.max_objects is not None and (args.max_objects < 1 or args.coco_annotations is None):
+        raise ValueError(
+            f"--max_objects must be 1 or more, and goes with --coco_annotations. Received: {args.max_objects}."
+        )
     report = Report()
     items, labels = make_items(args, report)
     with_masks = args.coco_annotations is not None

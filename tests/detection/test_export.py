@@ -249,10 +249,11 @@ def test_wrong_use_is_one_line_and_exit_2_before_tensorflow_is_imported(tmp_path
 
 SAVE_RANDOM_WEIGHTS = """
 import sys
-from tfllv.detection import compat, pipeline
+from tfllv.detection import compat, mask_features, pipeline
 compat.install()
 import tensorflow as tf
 from object_detection.builders import model_builder
+mask_features.register()
 model = model_builder.build(pipeline.load(sys.argv[1]).model, is_training=False)
 images, shapes = model.preprocess(tf.zeros([1, 256, 256, 3]))
 model.postprocess(model.predict(images, shapes), shapes)

@@ -289,12 +289,23 @@ def test_the_loss_curve_is_that_of_tfods_own_loop(tmp_path):
     assert ours == pytest.approx(upstream, rel=1e-4)
 
 
+@needs_tfod
+def test_the_mask_head_sees_each_place_of_a_proposal_and_the_other_heads_the_vector_too(found):
+    seen = found["mask_features"]
+    assert seen["shape"] == [3, 7, 7, 1024 + 16]
+    assert seen["crops_are_kept"] and seen["vectors_are_the_same_everywhere"] and seen["vectors_differ"]
+    assert seen["shape_of_tfods"] == [3, 1, 1, 1024]
+    types = [f"mask_rcnn_resnet{depth}_fpn_keras" for depth in (101, 152, 50)]
+    assert seen["types"] == types and seen["types_are_kept"]
+
+
 BUILD = """
 import json, pathlib, sys
 sys.path.insert(0, {root!r})
-from tfllv.detection import batch_norm, compat, pipeline
+from tfllv.detection import compat, mask_features, pipeline
 compat.install()
 from object_detection.builders import model_builder, optimizer_builder
+mask_features.register()
 for path in sys.argv[1:]:
     config = pipeline.load(path)
     model = model_builder.build(config.model, is_training=True, add_summaries=False)

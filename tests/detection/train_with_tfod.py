@@ -19,7 +19,7 @@ SPEC = importlib.util.spec_from_file_location("tests_detection_scenes", HERE / "
 scenes = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(scenes)
 
-from tfllv.detection import batch_norm, compat, inputs, pipeline, preprocessing, training  # noqa: E402
+from tfllv.detection import batch_norm, compat, inputs, mask_features, pipeline, preprocessing, training  # noqa: E402
 
 FAST = {"refresh_batch_norm": 2, "seconds_between_lines": 0.0}
 
@@ -178,6 +178,35 @@ def decays(config):
     }
 
 
+def proposals():
+    """What the second stage makes of three crops, with our extractors and TFOD's."""
+    import tensorflow as tf
+    from object_detection.builders import hyperparams_builder, model_builder
+    from object_detection.protos import hyperparams_pb2
+
+    table = model_builder.FASTER_RCNN_KERAS_FEATURE_EXTRACTOR_CLASS_MAP
+    before = dict(table)  # training has registered already
+    mask_features.register()
+    settings = hyperparams_builder.KerasLayerHyperparams(hyperparams_pb2.Hyperparams())
+    crops = tf.constant(np.random.default_rng(0).normal(size=(3, 7, 7, 16)).astype(np.float32))
+    ours, tfods = (
+        table[f"{kind}_rcnn_resnet50_fpn_keras"](True, conv_hyperparams=settings)
+        .get_box_classifier_feature_extractor_model("second")(crops)
+        .numpy()
+        for kind in ("mask", "faster")
+    )
+    vectors = ours[..., :1024]
+    return {
+        "shape": list(ours.shape),
+        "shape_of_tfods": list(tfods.shape),
+        "crops_are_kept": bool(np.array_equal(ours[..., 1024:], crops.numpy())),
+        "vectors_are_the_same_everywhere": bool((vectors == vectors[:, :1, :1]).all()),
+        "vectors_differ": bool((vectors[0] != vectors[1]).any()),
+        "types": sorted(name for name in table if name.startswith("mask_rcnn")),
+        "types_are_kept": table == before,
+    }
+
+
 def on_the_fly(config, run):
     """The first batch, as it is and darkened, then enhanced; and what the functions themselves make of its pictures."""
     from tfllv import contracts, enhancers
@@ -219,6 +248,7 @@ def main(folder):
     found["nan"], found["nothing_saved"] = stop_at_nan(run, folder)
     found["tuned"] = fine_tune(folder)
     found["decays"] = decays(config)
+    found["mask_features"] = proposals()
     (folder / "found.json").write_text(json.dumps(found))
 
 

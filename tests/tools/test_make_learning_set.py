@@ -73,6 +73,22 @@ def test_coco_gives_scenes_with_masks_that_fill_their_boxes(tool, shared, tmp_pa
             assert (columns[-1] + 1) / tool.SIDE == pytest.approx(record[schema.XMAX][index], abs=1e-6)
 
 
+def test_scenes_of_few_objects_stand_before_the_dark(tool, shared, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    coco = shared / "data" / "coco"
+    words = ["--exdark_dir", str(shared / "data" / "exdark" / "mini"), "--num_scenes", "5", "--num_shards", "1"]
+    words += ["--output_dir", str(tmp_path), "--max_objects", "2"]
+    assert tool.main(words) == 2
+    assert "--max_objects" in capsys.readouterr().err
+    words += ["--coco_images", str(coco / "images")]
+    assert tool.main([*words, "--coco_annotations", str(coco / "annotations" / "instances_2images.json")]) == 0
+    found = records(tmp_path)
+    assert len(found) == 5
+    for record in found:
+        assert 1 <= len(record[schema.XMIN]) <= 2
+        check_boxes(record, tool.SMALLEST)
+
+
 def test_what_is_hidden_too_far_is_painted_over_and_has_no_box(tool):
     pixels = np.full((40, 60, 3), 200, np.uint8)
     seen, hidden = np.array([2.0, 2.0, 30.0, 38.0]), np.array([28.0, 10.0, 58.0, 36.0])

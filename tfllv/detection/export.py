@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tfllv import contracts
-from tfllv.detection import compat, detector, live_detector, reloading
+from tfllv.detection import compat, detector, live_detector, mask_features, reloading
 from tfllv.detection.detector import Found
 from tfllv.inputs import files, image_files
 
@@ -264,6 +264,7 @@ def write_export(
     from object_detection import exporter_lib_v2
 
     _quiet()
+    mask_features.register()
     folder.mkdir()
     # TFOD takes a folder and exports random weights where it finds no checkpoint in it: here, it finds the one.
     with tempfile.TemporaryDirectory() as pointer:

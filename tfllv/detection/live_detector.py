@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfllv.detection import compat
+from tfllv.detection import compat, mask_features
 from tfllv.detection.detector import Found
 
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
@@ -38,6 +38,7 @@ class LiveDetector:
         import tensorflow as tf
         from object_detection.builders import model_builder
 
+        mask_features.register()
         model = model_builder.build(config.model, is_training=False)
         beside = {name: tf.constant(value) for name, value in (side_inputs or {}).items()}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tfllv.detection import batch_norm, compat, fine_tuning, inputs, pipeline, progress
+from tfllv.detection import batch_norm, compat, fine_tuning, inputs, mask_features, pipeline, progress
 from tfllv.detection.preprocessing import Preprocessing
 from tfllv.records import files
 from tfllv.train import stopping
@@ -113,6 +113,7 @@ class Trainer:
         on_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
         train.use_bfloat16 = self.options.bfloat16 or (train.use_bfloat16 and on_tpu)
         tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if train.use_bfloat16 else "float32")
+        mask_features.register()
         self.model = model_builder.build(self.config.model, is_training=True, add_summaries=False)
         self._batches = iter(
             self.strategy.distribute_datasets_from_function(
