@@ -51,6 +51,8 @@ class TrainConfig(Checked):
         epochs; 0 for none.
       checkpoint_steps: a resumable checkpoint at least every so many steps, and with each snapshot.
       keep: number of checkpoints that are kept, beside the best.
+      refresh_norms: after the last step, batch normalisation's statistics are computed anew over this many batches; 0
+        leaves the moving ones, and so does an end by `patience`.
       patience: stops after so many validations without a better one, and ends with the best weights; 0 never does.
       seed: of weights, data order and augmentation.
       deterministic: only operations that give the same bits every time, which on a GPU is slower.
@@ -91,6 +93,7 @@ class TrainConfig(Checked):
     sample_every: int = setting(0, low=0)
     checkpoint_steps: int = setting(200, low=1)
     keep: int = setting(2, low=1)
+    refresh_norms: int = setting(0, low=0)
     patience: int = setting(0, low=0)
     seed: int = setting(0, low=0, high=2**31 - 1)
     deterministic: bool = False

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfllv.config import TrainConfig
 from tfllv.inputs import pipeline, transforms
-from tfllv.train import checkpoints, stopping, trackers
+from tfllv.train import checkpoints, norms, stopping, trackers
 from tfllv.train import strategy as strategies
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam, Schedule
@@ -115,6 +115,8 @@ class Loop:
         self._waited = 0  # validations since the best one
         if config.patience and self.strategy.extended._in_multi_worker_mode():
             raise ValueError("`patience` must be 0 with several machines, of which one validates. Received: both.")
+        if config.refresh_norms and self.strategy.num_replicas_in_sync > 1:
+            raise ValueError("`refresh_norms` must be 0 with several replicas. Received: both.")
 
     # The run.
 
@@ -166,6 +168,8 @@ class Loop:
                 continue
             values = self._read(pending)
             pending = []
+            if self.step == self.stop_step and self.config.refresh_norms:
+                self._refresh_norms()
             if shows:
                 self._report(values, (self.step - start) / (time.perf_counter() - since))
                 since, start = time.perf_counter(), self.step
@@ -173,6 +177,20 @@ class Loop:
                 self._save(ended)
             if self._stop:
                 raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
+
+    def _refresh_norms(self) -> None:
+        """Computes the statistics of batch normalisation for the final weights, over batches that would have followed."""
+        batches = pipeline.training_batches(
+            self.source,
+            batch_size=self.config.train_batch_size,
+            seed=self.config.seed,
+            start_step=self.step,
+            stop_step=self.step + self.config.refresh_norms,
+            augment=self.config.augment,
+            num_workers=self.config.num_workers,
+        )
+        with self.averaged():
+            norms.refresh(self.learner, batches.map(transforms.without_name))
 
     def _rests(self) -> bool:
         """Whether something is due at this epoch's end: a checkpoint of a large network takes as long as many steps."""
