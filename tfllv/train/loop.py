@@ -179,7 +179,7 @@ class Loop:
                 raise StoppedError(f"stopped at step {self.step}; the same command goes on from there.")
 
     def _refresh_norms(self) -> None:
-        """Computes the statistics of batch normalisation for the final weights, over batches that would have followed."""
+        """Computes the statistics of batch normalisation for the final weights, over the batches that would follow."""
         batches = pipeline.training_batches(
             self.source,
             batch_size=self.config.train_batch_size,
