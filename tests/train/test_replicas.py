@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -28,7 +29,8 @@ from tfllv.objectives.multitask import Multitask
 from tfllv.train import optimizer, replicas, step, strategy
 from tfllv.train.learner import Learner
 
-full, steps = sys.argv[1] == "full", int(sys.argv[2])
+full, kind, steps = sys.argv[1] == "full", sys.argv[2], int(sys.argv[3])
+where = strategy.make(kind)  # several machines must find each other first
 side = 64 if full else 16
 rng = np.random.default_rng(0)
 levels = np.linspace(0, 0.6, 4).reshape(4, 1, 1, 1)  # the halves of the batch differ in their statistics
@@ -60,19 +62,21 @@ def train(where):
     run = step.TrainStep(learner, adam, where)
     count = where.num_replicas_in_sync
     share = 4 // count
-    parts = iter([{k: v[share * i : share * (i + 1)] for k, v in batch.items()} for i in range(count)])
-    given = where.experimental_distribute_values_from_function(
-        lambda context: {k: tf.constant(v) for k, v in next(parts).items()}
-    )
-    start = time.monotonic()
+
+    def part(context):
+        start = share * context.replica_id_in_sync_group
+        return {k: tf.constant(v[start : start + share]) for k, v in batch.items()}
+
+    given = where.experimental_distribute_values_from_function(part)
+    start = time.process_time()
     with step.reproducible_sums():
         rows = [run(given, term_norms=True).numpy()]
-        took = time.monotonic() - start
+        took = time.process_time() - start
         rows += [run(given).numpy() for _ in range(steps - 1)]
     return net, np.stack(rows), took
 
 one, rows, alone = train(tf.distribute.get_strategy())
-two, pairs, together = train(strategy.make("mirrored"))
+two, pairs, together = train(where)
 
 def apart(kind):
     return max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in zip(getattr(one, kind), getattr(two, kind)))
@@ -88,22 +92,51 @@ print(json.dumps({
 """
 
 
-def compare(kind, steps):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, kind, str(steps)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+def start(net, kind, steps, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, net, kind, str(steps)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=900,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+
+
+def result(process):
+    output, errors = process.communicate(timeout=1200)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(output.splitlines()[-1])
+
+
+def check_small(found):
+    assert found["weights"] < 1e-5 and found["moving"] < 1e-5 and found["rows"] < 1e-5, found
+    assert found["moved"] > 1e-3
 
 
 def test_two_replicas_with_the_statistics_of_a_batch_learn_what_one_does():
-    found = compare("small", 5)
-    assert found["weights"] < 1e-5 and found["moving"] < 1e-5 and found["rows"] < 1e-5, found
-    assert found["moved"] > 1e-3
+    check_small(result(start("small", "mirrored", 4)))
+
+
+@pytest.mark.slow
+def test_two_processes_with_the_statistics_of_a_batch_learn_what_one_does():
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    workers = [
+        start(
+            "small",
+            "multi_worker",
+            4,
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+    for worker in workers:
+        check_small(result(worker))
 
 
 def test_outside_of_a_replica_there_is_one_set_of_statistics():
@@ -124,7 +157,7 @@ def test_gathered_statistics_are_those_of_the_whole_batch():
 
 
 @pytest.mark.slow
-def test_the_whole_network_starts_on_two_replicas_within_minutes():
-    found = compare("full", 1)
+def test_the_whole_network_starts_on_two_replicas_within_two_minutes_of_computing():
+    found = result(start("full", "mirrored", 1))
     assert found["first"] < 1e-4, found
     assert found["seconds"][1] < 120, found
