@@ -74,6 +74,9 @@ def test_a_classification_batch_has_each_pictures_label(tmp_path):
         paths.append(tmp_path / f"{index}.png")
         Image.new("RGB", (20, 18), (index * 10, 0, 0)).save(paths[-1])
     each = labels.ClassificationSource(paths, range(5), size=16)
+    # What validation reads.
+    assert [int(each.read_centre("label", index)) for index in range(5)] == list(range(5))
+    assert set(each.keys) == {"low", "label"} and each.read_centre("low", 0).shape == (16, 16, 3)
     for batch in batches(each, stop_step=5):
         np.testing.assert_array_equal(np.rint(batch["low"].numpy()[:, 0, 0, 0] * 25.5), batch["label"])
     with pytest.raises(ValueError, match="`labels` must be one number"):

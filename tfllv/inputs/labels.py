@@ -107,7 +107,12 @@ class ClassificationSource(pipeline.ImageSource):
                 f"the least {min(labels, default=0)}."
             )
         super().__init__({contracts.LOW: images}, size=size, fit=fit, cache_mb=cache_mb)
+        self.keys = (contracts.LOW, contracts.LABEL)
         self.labels = np.asarray(labels, np.int32)
+
+    def read_centre(self, key: str, index: int) -> np.ndarray:
+        """As `ImageSource.read_centre`; the label as [] int32."""
+        return np.array(self.labels[index]) if key == contracts.LABEL else super().read_centre(key, index)
 
     def load(self, index: tf.Tensor, seed: tf.Tensor | None = None) -> transforms.Example:
         """As `ImageSource.load`, with the label."""

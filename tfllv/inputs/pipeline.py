@@ -113,7 +113,7 @@ class ImageSource:
         return example if seed is None else transforms.random_crop(self.size)(example, seed)
 
     def _decode(self, index: tf.Tensor, seed: tf.Tensor | None) -> transforms.Example:
-        files_of = {key: tf.io.read_file(tf.constant([*map(str, self._columns[key])])[index]) for key in self.keys}
+        files_of = {key: tf.io.read_file(tf.constant([*map(str, self._columns[key])])[index]) for key in self._columns}
         example = {contracts.NAME: tf.constant(self.names)[index]}
         if seed is None:
             return example | {key: tf.io.decode_jpeg(file, **_DECODING) for key, file in files_of.items()}
