@@ -31,7 +31,7 @@ def train_classifier(
     batch_size: int = 32,
     seed: int = 0,
 ) -> Classifier:
-    """Trains encoder and linear head together: Adam, a cosine to 0, pictures resized whole, nothing augmented.
+    """Trains encoder and linear head together: Adam, a cosine to 0, pictures resized whole, nothing augmented; see `norms`.
 
     Args:
       backbone: the encoder; it is changed.
@@ -52,6 +52,7 @@ def train_classifier(
     """
     network = Classifier(backbone, classes)
     source = labels.ClassificationSource(paths, numbers, size=size)
+    batch_size = min(batch_size, len(paths))
     config = TrainConfig(
         lr=lr,
         weight_decay=1e-4,
@@ -59,7 +60,9 @@ def train_classifier(
         grad_clip_norm=1.0,
         schedule="cosine",
         num_epochs=epochs,
-        train_batch_size=min(batch_size, len(paths)),
+        train_batch_size=batch_size,
+        # A short training ends before moving statistics have come near what the weights give.
+        refresh_norms=min(50, -(-len(paths) // batch_size)),
         val_batch_size=1,
         snapshot_iter=epochs,
         checkpoint_steps=10**9,
