@@ -51,7 +51,7 @@ def small():
     init = keras.initializers.HeNormal(7)
     return keras.Model(image, {k: keras.layers.Conv2D(n, 1, kernel_initializer=init)(x) for k, n in heads.items()})
 
-def train(where):
+def train(where, batch=batch):
     with where.scope():
         net = models.build("resnet_unet", num_classes=5, synchronized=True) if full else small()
         replicas.synchronize(net)
@@ -77,6 +77,8 @@ def train(where):
 
 one, rows, alone = train(tf.distribute.get_strategy())
 two, pairs, together = train(where)
+# What rounding alone does: the same batch in another order.
+turned = train(tf.distribute.get_strategy(), {k: v[::-1] for k, v in batch.items()})[1] if full else rows
 
 def apart(kind):
     return max(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in zip(getattr(one, kind), getattr(two, kind)))
@@ -85,7 +87,8 @@ print(json.dumps({
     "weights": apart("trainable_variables"),
     "moving": apart("non_trainable_variables"),
     "rows": float(np.abs(rows / pairs - 1)[:, :-1].max()),
-    "first": float(np.abs(rows / pairs - 1)[0, :-1].max()),
+    "first": np.abs(rows / pairs - 1)[0, :-1].tolist(),
+    "rounding": np.abs(rows / turned - 1)[0, :-1].tolist(),
     "moved": float(np.abs(np.stack(rows)[0] - rows[-1]).max()),
     "seconds": [alone, together],
 }))
@@ -159,5 +162,6 @@ def test_gathered_statistics_are_those_of_the_whole_batch():
 @pytest.mark.slow
 def test_the_whole_network_starts_on_two_replicas_within_two_minutes_of_computing():
     found = result(start("full", "mirrored", 1))
-    assert found["first"] < 1e-4, found
+    # Through 53 normalisations of random weights, rounding grows: loss terms, then the gradient's norm.
+    assert max(found["first"][:-1]) < 1e-5 and found["first"][-1] < 4 * found["rounding"][-1] < 0.01, found
     assert found["seconds"][1] < 120, found
