@@ -31,7 +31,7 @@ def train_classifier(
     batch_size: int = 32,
     seed: int = 0,
 ) -> Classifier:
-    """Trains encoder and linear head together: Adam, a cosine to 0, pictures resized whole, nothing augmented; see `norms`.
+    """Trains encoder and linear head together: Adam, a cosine to 0, pictures resized whole, nothing augmented.
 
     Args:
       backbone: the encoder; it is changed.
