@@ -207,6 +207,26 @@ def proposals():
     }
 
 
+def padding(config, run):
+    """The losses of a batch with all rows of its labels, and with those alone that hold a box."""
+    from object_detection import model_lib, model_lib_v2
+
+    features, labels = next(iter(inputs.training_dataset(config, run.model, keep_padding=True)))
+    _, cut = inputs._trim(features, labels)
+    _, given = next(iter(inputs.training_dataset(config, run.model)))
+    run._set_training(True)
+    losses = []
+    for each in (labels, cut):
+        lists = model_lib.unstack_batch(dict(each), unpad_groundtruth_tensors=False)
+        found, _ = model_lib_v2._compute_losses_and_predictions_dicts(run.model, features, lists)
+        losses.append({name: float(value) for name, value in found.items()})
+    return {
+        "rows": [each["groundtruth_boxes"].shape[1] for each in (labels, cut, given)],
+        "boxes": int(labels["num_groundtruth_boxes"].numpy().max()),
+        "losses": losses,
+    }
+
+
 def on_the_fly(config, run):
     """The first batch, as it is and darkened, then enhanced; and what the functions themselves make of its pictures."""
     from tfllv import contracts, enhancers
@@ -244,6 +264,7 @@ def main(folder):
     tf.keras.utils.set_random_seed(1)
     found, run, config = train_and_resume(folder)
     found["fly"] = on_the_fly(config, run)
+    found["padding"] = padding(config, run)
     found["refresh"] = refresh(run)
     found["nan"], found["nothing_saved"] = stop_at_nan(run, folder)
     found["tuned"] = fine_tune(folder)

@@ -29,7 +29,12 @@ def preprocess(tensors: dict[str, Any], preprocessing: Preprocessing) -> dict[st
 
 
 def training_dataset(
-    config: Any, model: Any, *, context: Any = None, preprocessing: Preprocessing | None = None
+    config: Any,
+    model: Any,
+    *,
+    context: Any = None,
+    preprocessing: Preprocessing | None = None,
+    keep_padding: bool = False,
 ) -> Any:
     """Returns endless training batches as TFOD's `inputs.train_input` makes them.
 
@@ -38,6 +43,9 @@ def training_dataset(
       model: the built detection model, for its scaling of pictures.
       context: of `distribute_datasets_from_function`: files and batch are shared out among the workers by it.
       preprocessing: of the picture.
+      keep_padding: labels keep `max_number_of_boxes` rows, which a TPU and several replicas need; else as many as the
+        picture of the batch with most boxes has. Padding has no weight, so the losses are the same, but each row of it
+        is matched with every anchor.
 
     Returns:
       A `tf.data.Dataset` of (features, labels), both dicts of TFOD's `InputDataFields`.
@@ -67,7 +75,34 @@ def training_dataset(
         records = records.shard(reader.sample_1_of_n_examples, 0)
     examples = records.map(tf.autograph.experimental.do_not_convert(example), tf.data.AUTOTUNE)
     batches = examples.batch(batch_size, drop_remainder=reader.drop_remainder).repeat()
+    if not keep_padding:
+        batches = batches.map(tf.autograph.experimental.do_not_convert(_trim))
     return batches.prefetch(max(reader.num_prefetch_batches, 1))
+
+
+def _trim(features: dict[str, Any], labels: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cuts the rows off that are padding in every picture of the batch; one is kept where no picture has a box."""
+    import tensorflow as tf
+    from object_detection.core.standard_fields import InputDataFields as Fields
+
+    # Keypoints, tracks and dense poses come in more fields than are cut here.
+    others = {Fields.groundtruth_keypoints, Fields.groundtruth_track_ids, Fields.groundtruth_dp_num_points}
+    if Fields.num_groundtruth_boxes not in labels or others & labels.keys():
+        return features, labels
+    by_box = (
+        Fields.groundtruth_boxes,
+        Fields.groundtruth_classes,
+        Fields.groundtruth_confidences,
+        Fields.groundtruth_weights,
+        Fields.groundtruth_area,
+        Fields.groundtruth_is_crowd,
+        Fields.groundtruth_group_of,
+        Fields.groundtruth_difficult,
+        Fields.groundtruth_instance_masks,
+        Fields.groundtruth_instance_mask_weights,
+    )
+    rows = tf.maximum(tf.reduce_max(labels[Fields.num_groundtruth_boxes]), 1)
+    return features, labels | {name: labels[name][:, :rows] for name in by_box if name in labels}
 
 
 def _transform(config: Any, model: Any) -> Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]:

@@ -3,7 +3,8 @@
 TFOD's own `train_loop` runs multiples of 100 steps, translates everything by AutoGraph, traces the step four times and
 saves no matter what the loss is. This one runs exactly the steps asked for, traces the step once, goes on from the
 newest checkpoint, refreshes the batch-norm statistics before it saves (`batch_norm`) and stops where a loss is not a
-number. The step itself is TFOD's `eager_train_step`, so the loss curve is the same.
+number. The step itself is TFOD's `eager_train_step`, so the losses are the same; labels come without their padding,
+each row of which costs a comparison with all anchors (`inputs.training_dataset`).
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Options:
         leaves the running averages.
       bfloat16: compute in bfloat16; weights and losses stay float32. `train_config.use_bfloat16` means TPUs alone, as
         in TFOD: the zoo's configurations have it.
+      keep_padding: labels keep all `max_number_of_boxes` rows, as on a TPU or several devices they always do. The
+        losses are the same to the bit either way; the gradients to rounding, because the graphs differ.
       preprocessing: enhancement or darkening of the pictures.
       seconds_between_lines: of progress.
     """
@@ -51,6 +54,7 @@ class Options:
     record_summaries: bool = True
     refresh_batch_norm: int = 50
     bfloat16: bool = False
+    keep_padding: bool = False
     preprocessing: Preprocessing = dataclasses.field(default_factory=Preprocessing)
     seconds_between_lines: float = 10.0
 
@@ -111,6 +115,8 @@ class Trainer:
 
         tf, train = self._tf, self.config.train_config
         on_tpu = isinstance(self.strategy, tf.distribute.TPUStrategy)
+        # TensorFlow hands batches to several replicas in static shapes alone.
+        several = self.strategy.num_replicas_in_sync > 1 or self.strategy.extended._in_multi_worker_mode()
         train.use_bfloat16 = self.options.bfloat16 or (train.use_bfloat16 and on_tpu)
         tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if train.use_bfloat16 else "float32")
         mask_features.register()
@@ -118,7 +124,11 @@ class Trainer:
         self._batches = iter(
             self.strategy.distribute_datasets_from_function(
                 lambda context: inputs.training_dataset(
-                    self.config, self.model, context=context, preprocessing=self.options.preprocessing
+                    self.config,
+                    self.model,
+                    context=context,
+                    preprocessing=self.options.preprocessing,
+                    keep_padding=self.options.keep_padding or on_tpu or several,
                 )
             )
         )

@@ -19,7 +19,7 @@ PIPELINE = ROOT / "pipelines" / "ssd_efficientdet_d0_256x256_smoke.config"
 ROUNDS, BATCH = 5, 4
 # Steps of an iteration of upstream's loop, which writes summaries once in each (its default, 100, takes minutes here),
 # and the number of iterations; the first two build graphs and do not count.
-ITERATION, ITERATIONS, BUILDING = 5, 8, 2
+ITERATION, ITERATIONS, BUILDING = 3, 6, 2
 
 _COMMON = f"""
 import sys, resource
@@ -37,7 +37,7 @@ with tf.distribute.MirroredStrategy().scope():
 """
 _OURS = """
 from tfllv.detection import launch, pipeline, training
-options = training.Options(num_train_steps=steps, refresh_batch_norm=0, bfloat16={bfloat16}, seconds_between_lines=1.0)
+options = training.Options(num_train_steps=steps, refresh_batch_norm=0, seconds_between_lines=1.0)
 launch.train(pipeline.load(config), folder, options=options, say=lambda line: None)
 """
 
@@ -50,8 +50,7 @@ def detection_training() -> list[dict]:
     """
     sides = {
         "TFOD's train_loop": _COMMON + _UPSTREAM.format(iteration=ITERATION) + _END,
-        "model_main_tf2": _COMMON + _OURS.format(bfloat16=False) + _END,
-        "model_main_tf2 --bfloat16": _COMMON + _OURS.format(bfloat16=True) + _END,
+        "model_main_tf2": _COMMON + _OURS + _END,
     }
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     with tempfile.TemporaryDirectory() as folder:
