@@ -64,7 +64,7 @@ class Kills:
         assert code == -signal.SIGKILL, (self.folder / f"{name}.log").read_text()[-2000:]
         half = list((self.folder / name).rglob(f".writing-{process}-*"))
         self.found["save" if half else "start" if kept.steps() == before else "step"] += 1
-        for path in kept.folder.glob("*.npz"):
+        for path in kept.folder.glob("step-*.npz"):  # what a killed writer began has another name
             try:
                 checkpoints.load(path)
             except ValueError:
