@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -54,10 +53,9 @@ def conversion() -> list[dict]:
 
 def _tfods_converter():
     """Returns the function that TFOD's create_coco_tf_record.py calls; it runs on one processor."""
-    spec = importlib.util.spec_from_file_location("imports", ROOT / "tests" / "records" / "decode_with_tfod.py")
-    imports = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(imports)
-    imports.install()
+    from tfllv.detection import compat
+
+    compat.install()
     module = importlib.import_module("object_detection.dataset_tools.create_coco_tf_record")
     module.logger.setLevel("ERROR")
     return module._create_tf_record_from_coco_annotations
