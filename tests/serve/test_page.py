@@ -449,10 +449,13 @@ def test_a_server_with_a_token_asks_for_it(browser, toy, photos):
     try:
         browser.open(url=f"http://127.0.0.1:{server.port}/")
         browser.run("await page.waitForSelector('dialog[open]');")
-        for word in ("wrong", "sesame"):
-            browser.run("await page.fill('#token', args.word); await page.keyboard.press('Enter');", word=word)
+        enter = "const asked = page.waitForResponse('**/models');"
+        enter += "await page.fill('#token', args.word); await page.keyboard.press('Enter');"
+        enter += "return (await asked).status();"
+        assert [browser.run(enter, word=word) for word in ("wrong", "sesame")] == [401, 200]
         browser.run("await page.waitForSelector('dialog:not([open])', { state: 'attached' });")
         browser.show(photos / "night.jpg")
+        assert browser.run("return await page.locator('#photos [data-status=done]').count();") == 1
     finally:
         browser.open()
         server.close()
