@@ -13,8 +13,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -154,37 +153,18 @@ def run(
     work.target.mkdir(parents=True, exist_ok=True)
     shown = sys.stderr.isatty() if progress is None else progress
     entries: list[results.ImageDetections] = []
-    pending: collections.deque[tuple[pathlib.Path, concurrent.futures.Future[results.ImageDetections]]]
-    pending = collections.deque()
     with (
         tqdm(total=len(pictures), unit="image", disable=not shown, dynamic_ncols=True) as bar,
         concurrent.futures.ThreadPoolExecutor(1, "tfllv-read") as readers,
         concurrent.futures.ThreadPoolExecutor(1, "tfllv-draw") as writers,
     ):
-
-        def settle(path: pathlib.Path, result: Callable[[], results.ImageDetections]) -> None:
+        for path, entry in _find(detector, _read_ahead(pictures, readers, work.read), writers, work.write):
             try:
-                entries.append(result())
+                entries.append(entry.result())
             except Exception as error:  # one bad file, whatever is bad about it, must not cost the others
                 summary.failed.append((str(path), _reason(path, error)))
                 bar.write(f"{path}: {summary.failed[-1][1]}", file=sys.stderr)
             bar.update()
-
-        for path, future in _read_ahead(pictures, readers, work.read):
-            try:
-                pixels = future.result()
-                found = detector(pixels)
-            except Exception as error:
-                failed: concurrent.futures.Future[Any] = concurrent.futures.Future()
-                failed.set_exception(error)
-                pending.append((path, failed))
-            else:
-                pending.append((path, writers.submit(work.write, path, pixels, found)))
-            while len(pending) > _AHEAD:
-                done, result = pending.popleft()
-                settle(done, result.result)
-        for done, result in pending:
-            settle(done, result.result)
     summary.images = len(entries)
     summary.objects = sum(int((entry.scores >= drawing.min_score).sum()) for entry in entries)
     used = {int(number) for entry in entries for number in np.unique(entry.classes)}
@@ -201,6 +181,28 @@ def _read_ahead(
     waiting: collections.deque[tuple[pathlib.Path, concurrent.futures.Future[np.ndarray]]] = collections.deque()
     for path in pictures:
         waiting.append((path, pool.submit(read, path)))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _find(
+    detector: Detector,
+    pictures: Iterable[tuple[pathlib.Path, concurrent.futures.Future[np.ndarray]]],
+    pool: concurrent.futures.Executor,
+    write: Callable[[pathlib.Path, np.ndarray, Found], results.ImageDetections],
+) -> Iterator[tuple[pathlib.Path, concurrent.futures.Future[results.ImageDetections]]]:
+    """Yields each picture with its entry to come, in order, while the model is some pictures ahead of the writer."""
+    waiting: collections.deque[tuple[pathlib.Path, concurrent.futures.Future[results.ImageDetections]]]
+    waiting = collections.deque()
+    for path, read in pictures:
+        try:
+            pixels = read.result()
+            entry = pool.submit(write, path, pixels, detector(pixels))
+        except Exception as error:
+            entry = concurrent.futures.Future()
+            entry.set_exception(error)
+        waiting.append((path, entry))
         if len(waiting) > _AHEAD:
             yield waiting.popleft()
     yield from waiting

@@ -253,6 +253,20 @@ def compare_file(source: Source, name: str, path: pathlib.Path, *, kind: str) ->
     )
 
 
+def publish_file(source: Source, name: str, made: pathlib.Path, path: pathlib.Path, *, kind: str) -> str:
+    """Writes a converted file to `path` if it finds what the detector finds; returns the agreement in words.
+
+    Raises:
+      verify.MismatchError: if it is not good enough.
+      OSError: if it cannot be written.
+    """
+    verify.check_size(name, made.stat().st_size, count_parameters(source), "float32")
+    agreement = compare_file(source, name, made, kind=kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image_files.write_bytes(path, made.read_bytes())
+    return agreement
+
+
 def count_parameters(source: Source) -> int:
     """The numbers that the detector's variables hold."""
     graph = source.loaded.signatures[signatures.FLOATS]

@@ -99,15 +99,10 @@ def export_detector(
     """
     path = pathlib.Path(folder) / f"{name}-float32{SUFFIX}"
     verify.check_absent(path, overwrite=overwrite)
-    data = convert_detector(source)
-    verify.check_size(name, len(data), detection.count_parameters(source), "float32")
     with tempfile.TemporaryDirectory() as work:
         file = pathlib.Path(work) / path.name
-        file.write_bytes(data)
-        agreement = detection.compare_file(source, name, file, kind="litert")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image_files.write_bytes(path, data)
-    return path, agreement
+        file.write_bytes(convert_detector(source))
+        return path, detection.publish_file(source, name, file, path, kind="litert")
 
 
 def convert_detector(source: detection.Source) -> bytes:

@@ -80,11 +80,7 @@ def export_detector(
         if done.returncode or not file.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ValueError(f"tf2onnx cannot convert '{source.folder}': {last[:300]}")
-        verify.check_size(name, file.stat().st_size, detection.count_parameters(source), "float32")
-        agreement = detection.compare_file(source, name, file, kind="onnx")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image_files.write_bytes(path, file.read_bytes())
-    return path, agreement
+        return path, detection.publish_file(source, name, file, path, kind="onnx")
 
 
 def check_installed() -> None:
