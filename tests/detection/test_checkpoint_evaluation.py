@@ -116,10 +116,10 @@ def test_newer_checkpoints_are_evaluated_as_they_come_and_the_last_step_ends_it(
     thread = threading.Thread(target=train)
     thread.start()
     start = time.monotonic()
-    reports, _ = run(config, tmp_path, eval_timeout=60)
+    reports, _ = run(config, tmp_path, eval_timeout=600)
     thread.join()
     assert [report["step"] for report in reports] == [10, 20, 30]
-    assert time.monotonic() - start < 30 and FakeDetector.built == 1
+    assert time.monotonic() - start < 300 and FakeDetector.built == 1
 
 
 def test_no_checkpoint_within_the_timeout_is_one_line(config, tmp_path):

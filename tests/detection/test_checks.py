@@ -7,7 +7,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -230,10 +229,9 @@ def test_a_display_name_in_the_records_is_a_class_too(world):
     assert found(load(world)) == []
 
 
-def test_the_tool_says_all_problems_in_a_second_and_imports_no_tensorflow(world):
+def test_the_tool_says_all_problems_and_imports_no_tensorflow(world):
     command = [sys.executable, "-X", "importtime", str(ROOT / "tools" / "model_main_tf2.py")]
     command += ["--pipeline_config_path", str(SMOKE), "--model_dir", str(world / "run")]
-    start = time.perf_counter()
     run = subprocess.run(
         [*command, "--override", "train_config.batch_size=0"],
         capture_output=True,
@@ -241,11 +239,9 @@ def test_the_tool_says_all_problems_in_a_second_and_imports_no_tensorflow(world)
         cwd=world,
         env={**os.environ},
     )
-    seconds = time.perf_counter() - start
     lines = [line for line in run.stderr.splitlines() if not line.startswith("import time")]
     assert run.returncode == 2 and lines[-1].startswith("3 problems; nothing was started"), run.stderr
     assert " tensorflow\n" not in run.stderr and not (world / "run").exists()
-    assert seconds < 10  # about one on a quiet machine
 
 
 @pytest.mark.parametrize(

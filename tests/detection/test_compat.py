@@ -94,28 +94,23 @@ def test_its_probe_fails_without_that_one_patch(name):
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 def test_a_pipeline_is_parsed_without_tensorflow(implementation):
     code = f"""
-import os, sys, time
+import os, sys
 os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = {implementation!r}
-start = time.process_time()
 from tfllv.detection import compat
 config = compat.protos().TrainEvalPipelineConfig()
 from google.protobuf import text_format
 text_format.Parse("model {{ ssd {{ num_classes: 12 }} }} train_config {{ batch_size: 32 }}", config)
-took = time.process_time() - start
 assert config.model.WhichOneof("model") == "ssd" and config.model.ssd.num_classes == 12
 assert config.train_config.batch_size == 32 and config.train_config.num_steps == 0
 labels = text_format.Parse('item {{ id: 3 name: "Boat" }}', compat.protos("string_int_label_map").StringIntLabelMap())
 assert [(item.id, item.name) for item in labels.item] == [(3, "Boat")]
 assert "tensorflow" not in sys.modules and "numpy" not in sys.modules
 from google.protobuf.internal import api_implementation
-print(took, api_implementation.Type())
+print(api_implementation.Type())
 """
     done = run(code)
     assert done.returncode == 0, done.stderr[-3000:]
-    took, used = done.stdout.split()
-    assert used == implementation
-    # Processor time, so that a busy machine does not fail it; the fast implementation is the one that is installed.
-    assert float(took) < (1 if implementation == "upb" else 5)
+    assert done.stdout.split() == [implementation]
 
 
 @needs_tfod

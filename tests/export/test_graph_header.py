@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import time
 
 import numpy as np
 import pytest
@@ -55,21 +54,17 @@ def test_bad_files_are_refused_by_their_headers_in_one_clear_line(decode, encode
         assert "image_bytes: " in error.value.message or "Invalid" in words, name
 
 
-def test_a_bomb_costs_neither_time_nor_memory(decode, encoded):
+def test_a_bomb_costs_no_memory(decode, encoded):
     reset = pathlib.Path("/proc/self/clear_refs")
     if not os.access(reset, os.W_OK):
         pytest.skip("the peak of this process's memory cannot be reset here")
     for name, (data, _) in encoded.bad().items():
         tensor = tf.constant(data)
-        times = []
-        for _ in range(3):
-            reset.write_text("5")
-            before, start = _peak_kb(), time.process_time()
-            with pytest.raises(tf.errors.InvalidArgumentError):
-                decode(tensor)
-            times.append(time.process_time() - start)
-            assert _peak_kb() - before < 20_000, name
-        assert min(times) < 0.05, name  # of the processor: other work on this machine does not count
+        reset.write_text("5")
+        before = _peak_kb()
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode(tensor)
+        assert _peak_kb() - before < 20_000, name
 
 
 def _peak_kb():

