@@ -14,9 +14,9 @@ NAMES = (*detection.OUTPUTS, *detection.RAW)
 class SmallSSD(tf.Module):
     """A detector of 16 boxes and 2 classes whose pictures are prepared one by one, as TFOD's exporter does."""
 
-    def __init__(self, loops=1):
+    def __init__(self, loops=1, two_stage=False):
         super().__init__()
-        self._loops = loops
+        self._loops, self._two_stage = loops, two_stage
         self._weight = tf.Variable(np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="input_tensor")])
@@ -34,7 +34,11 @@ class SmallSSD(tf.Module):
         found = [tf.image.non_max_suppression(boxes, raw[0, :, index], 4, 0.1) for index in range(2)]
         chosen = tf.concat([tf.pad(one, [[0, 4 - tf.shape(one)[0]]]) for one in found], 0)
         classes = tf.repeat(tf.constant([1.0, 2.0]), 4)
-        return {
+        second = {}
+        if self._two_stage:
+            crops = tf.image.crop_and_resize(images, tf.gather(boxes, chosen), tf.zeros([8], tf.int32), [3, 2])
+            second = {"detection_masks": tf.sigmoid(crops[None, ..., 0]), "proposal_boxes": boxes[None]}
+        return second | {
             "detection_boxes": tf.gather(boxes, chosen)[None],
             "detection_scores": tf.gather_nd(raw[0], tf.stack([chosen, tf.cast(classes, tf.int32) - 1], -1))[None],
             "detection_classes": classes[None],
@@ -82,6 +86,51 @@ def test_a_detector_becomes_a_litert_file_that_finds_the_same(save, in_process, 
         np.testing.assert_allclose(found[name][0], value, atol=1e-5, err_msg=name)
     with pytest.raises(FileExistsError):
         litert.export_detector(source, "night", tmp_path / "phone")
+
+
+def test_a_detector_of_two_stages_becomes_one_too(save, in_process, tmp_path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    source = save(two_stage=True)
+    path, agreement = litert.export_detector(source, "night", tmp_path / "phone")
+    assert agreement.endswith("night `detection_boxes` 24 of 24 found again")
+    runner = interpreter.Interpreter(model_path=str(path))
+    assert "CropAndResize" not in {each["op_name"] for each in runner._get_ops_details()}
+    picture = np.random.default_rng(1).integers(0, 256, (20, 33, 3)).astype(np.uint8)
+    found = runner.get_signature_runner("serving_default")(image=picture[None] / np.float32(255))
+    masks = source.detect(tf.constant(picture))["detection_masks"]
+    np.testing.assert_allclose(found["detection_masks"][0], masks, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (4, 2), (14, 14)])
+def test_crops_are_those_of_tensorflow(size):
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 9, 7, 5), np.float32)
+    boxes = rng.uniform(-0.3, 1.3, (40, 4)).astype(np.float32)  # partly outside, some turned over
+    boxes[:4] = [[0, 0, 1, 1], [1, 1, 0, 0], [0.5, 0.5, 0.5, 0.5], [0, 0.2, 1, 0.2]]
+    picture = rng.integers(0, 2, 40).astype(np.int32)
+    expected = tf.image.crop_and_resize(images, boxes, picture, size)
+    found = straight.crop(*map(tf.constant, (images, boxes, picture, size)))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_other_crops_are_refused(save, monkeypatch, tmp_path):
+    crop = tf.image.crop_and_resize
+    monkeypatch.setattr(tf.image, "crop_and_resize", lambda *args: crop(*args, method="nearest"))
+    with pytest.raises(ValueError, match="`CropAndResize` must be bilinear"):
+        litert.export_detector(save(two_stage=True), "night", tmp_path / "phone")
+
+
+def test_boxes_are_compared_by_what_is_found_again():
+    rng = np.random.default_rng(0)
+    truth = {"some_boxes": rng.random((20, 4), np.float32), "scores": rng.random(20, np.float32)}
+    turned = {name: values[::-1] for name, values in truth.items()}
+    assert verify.compare_boxes("night", [(turned, truth)]) == "night 20 of 20 found again"
+    other = {"some_boxes": truth["some_boxes"], "scores": truth["scores"] + np.float32(0.01) * (np.arange(20) < 6)}
+    with pytest.raises(verify.MismatchError, match="night: 14 of 20 found; expected 75% of them again"):
+        verify.compare_boxes("night", [(other, truth)])
+    other["scores"][0] = np.nan
+    with pytest.raises(verify.MismatchError, match="night `scores`: 1 values are NaN or infinite"):
+        verify.compare_boxes("night", [(other, truth)])
 
 
 def test_a_conversion_that_loses_the_weights_is_not_written(save, in_process, tmp_path, monkeypatch):

@@ -26,6 +26,8 @@ NEEDED = ("detection_boxes", "detection_classes", "detection_scores", "num_detec
 OUTPUTS = (*NEEDED, "detection_masks")
 # What is found before overlapping boxes are suppressed, in TFOD's SavedModels.
 RAW = ("raw_detection_boxes", "raw_detection_scores")
+# Of these only a detector of two stages knows.
+TWO_STAGE = "proposal_boxes"
 _LABEL_MAP = "label_map.pbtxt"
 
 
@@ -243,6 +245,14 @@ def compare_file(source: Source, name: str, path: pathlib.Path, *, kind: str) ->
     missing = sorted(set(NEEDED) - set(found[0]))
     if missing:
         raise verify.MismatchError(f"{name}: outputs {sorted(found[0])} found; expected {missing} too.")
+    if TWO_STAGE in truth[0]:
+        final = [key for key in OUTPUTS if key in truth[0] and key != "num_detections"]
+        said = []
+        for rows in (list(RAW), final):
+            if set(rows) <= set(found[0]):
+                ours, theirs = ([{key: each[key][0] for key in rows} for each in side] for side in (found, truth))
+                said += [verify.compare_boxes(f"{name} `{rows[0]}`", list(zip(ours, theirs, strict=True)))]
+        return ", ".join(said)
     # Other kernels round otherwise, and which of two boxes with one score suppresses the other hangs on that: where the
     # boxes before suppression are at hand, they are what is compared.
     raw = set(RAW) <= set(found[0])

@@ -93,7 +93,7 @@ def export_detector(
       The file, and how well it agrees, in words.
 
     Raises:
-      ValueError: if the graph cannot be converted, as that of a two-stage detector.
+      ValueError: if the graph cannot be converted.
       verify.MismatchError: if the file does not find what the detector finds; it is not written then.
       OSError: if the file exists or cannot be written.
     """

@@ -1,7 +1,9 @@
-"""A detector's graph without its loop, for converters to which TensorFlow's lists of tensors are unknown.
+"""A detector's graph in operations that every converter knows: without its loop, and with crops in plain steps.
 
 TFOD's exporter prepares the pictures of a batch one by one, in a loop over lists of tensors. Its SavedModels take a
-batch of one, so the loop's body runs once; here it stands in the loop's place.
+batch of one, so the loop's body runs once; here it stands in the loop's place. Two-stage detectors cut their proposals
+out of the features by `CropAndResize`, for which LiteRT has no kernel; here they gather the four neighbours of each
+place.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ def _run(graph: Any, known: Mapping[str, tf.Tensor], wanted: Sequence[str]) -> l
             node.attr.clear()
             node.attr["dtype"].type = dtype.as_datatype_enum
     _add_axes_plainly(definition)
+    _crop_plainly(definition)
     left = _keep_before(definition, wanted)
     feeds = {name: tensor for name, tensor in known.items() if _node_of(name) in left}
     return tf.graph_util.import_graph_def(definition, input_map=feeds, return_elements=list(wanted), name="")
@@ -114,6 +117,74 @@ def _add_axes_plainly(definition: Any) -> None:
             node.op = "ExpandDims"
             node.attr.clear()
             node.attr["T"].type, node.attr["Tdim"].type = kind, tf.int32.as_datatype_enum
+
+
+def _crop_plainly(definition: Any) -> None:
+    """Rewrites `CropAndResize` as a call of `crop`, which the converter writes out in its place."""
+    nodes = [node for node in definition.node if node.op == "CropAndResize"]
+    for kind in {(node.attr["method"].s.decode() or "bilinear", node.attr["extrapolation_value"].f) for node in nodes}:
+        if kind != ("bilinear", 0.0):
+            raise ValueError(f"`CropAndResize` must be bilinear and 0 outside of the picture. Received: {kind}.")
+    if not nodes:
+        return
+    function = tf.function(crop, autograph=False).get_concrete_function(
+        tf.TensorSpec([None, None, None, None]),
+        tf.TensorSpec([None, 4]),
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([2], tf.int32),
+    )
+    function.add_to_graph(definition_graph := tf.Graph())
+    definition.library.MergeFrom(definition_graph.as_graph_def().library)
+    for node in nodes:
+        node.op = "PartitionedCall"
+        node.attr.clear()
+        node.attr["f"].func.name = function.name
+        node.attr["Tin"].list.type.extend(tensor.dtype.as_datatype_enum for tensor in function.inputs)
+        node.attr["Tout"].list.type.append(tf.float32.as_datatype_enum)
+
+
+def crop(images: tf.Tensor, boxes: tf.Tensor, picture: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Does what `tf.image.crop_and_resize` does by default, without an operation of that name.
+
+    Args:
+      images: [B, H, W, C] float32.
+      boxes: [N, 4] float32 ymin, xmin, ymax, xmax; 0 and 1 are the centres of the first and last pixel.
+      picture: [N] int32, which of `images` a box is of.
+      size: [2] int32, height h and width w of a crop.
+
+    Returns:
+      [N, h, w, C] float32; 0 outside of the image.
+    """
+    shape = tf.shape(images)
+    height, width, channels = shape[1], shape[2], shape[3]
+    up, down, y, rows_inside = _neighbours(boxes[:, 0], boxes[:, 2], height, size[0])
+    left, right, x, columns_inside = _neighbours(boxes[:, 1], boxes[:, 3], width, size[1])
+    pixels = tf.reshape(images, [-1, channels])
+    first = picture[:, None] * height
+
+    def take(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+        return tf.gather(pixels, ((first + rows) * width)[:, :, None] + columns[:, None, :])
+
+    x, y = x[:, None, :, None], y[:, :, None, None]
+    top = take(up, left) + (take(up, right) - take(up, left)) * x
+    bottom = take(down, left) + (take(down, right) - take(down, left)) * x
+    return (top + (bottom - top) * y) * (rows_inside[:, :, None] * columns_inside[:, None, :])[..., None]
+
+
+def _neighbours(low: tf.Tensor, high: tf.Tensor, side: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Along one axis, for each of N boxes [N, count]: the pixels before and after, the share of the latter, inside."""
+    last = tf.cast(side - 1, tf.float32)
+    # A tensor, for LiteRT multiplies by the reciprocal of a constant: a box's last sample, on the border, may then
+    # round to a place outside where it is inside by division, or the other way.
+    steps = tf.cast(tf.maximum(count - 1, 1), tf.float32) + 0.0 * low
+    one = tf.cast(tf.equal(count, 1), tf.float32)  # a single sample is in the middle
+    start = (low + 0.5 * one * (high - low)) * last
+    places = start[:, None] + tf.cast(tf.range(count), tf.float32) * ((high - low) * last / steps)[:, None]
+    inside = tf.cast(tf.logical_and(places >= 0.0, places <= last), tf.float32)
+    places = tf.clip_by_value(places, 0.0, last)
+    before = tf.floor(places)
+    after = tf.minimum(before + 1.0, last)
+    return tf.cast(before, tf.int32), tf.cast(after, tf.int32), places - before, inside
 
 
 def _run_once(graph: Any, loop: Any, known: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

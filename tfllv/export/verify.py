@@ -11,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ FLOAT_TOLERANCE = 1e-5
 # Of a detector's float32 by other kernels: the roundings of a hundred layers, and scores of 1 behind a sigmoid.
 OTHER_KERNELS = "float32 by other kernels"
 DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0, OTHER_KERNELS: 60.0}
+# Of what a two-stage detector finds: in coordinates, scores and masks, all of [0, 1]; and the share of the rows.
+SAME_BOX, FOUND_AGAIN = 1e-3, 0.75
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_dynamic": 1}  # bytes of a parameter
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _TIMEOUT = 1800
@@ -128,6 +131,40 @@ def compare_all(what: str, pairs: list[tuple[np.ndarray, np.ndarray]], precision
     least = min(decibels(found, expected) for found, expected in pairs)
     _demand(least >= DECIBELS[precision], what, f"PSNR {least:.1f} dB", f"{DECIBELS[precision]:g} dB or more")
     return f"{what} {least:.1f} dB"
+
+
+def compare_boxes(what: str, pairs: list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> str:
+    """Compares what a two-stage detector finds: how much of it is found again, within `SAME_BOX` in every number.
+
+    Of two proposals with almost the same score, rounding decides which one goes to the second stage, and a box that
+    ends at the picture's border is cut out with its last line or without; so rows may differ, but few.
+
+    Args:
+      what: names it, for the message.
+      pairs: (the exported file's, the detector's) of each picture: names -> arrays [N, ...] of which one has a name
+        that ends in `boxes`.
+
+    Returns:
+      How many are found again, in words.
+
+    Raises:
+      MismatchError: if they are fewer than `FOUND_AGAIN`, or a value is NaN or infinite.
+    """
+    again = count = 0
+    for found, expected in pairs:
+        for name, values in found.items():
+            if not np.isfinite(values).all():
+                raise MismatchError(f"{what} `{name}`: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
+        (boxes,) = [name for name in expected if name.endswith("boxes")]
+        ours, theirs = (np.reshape(each[boxes], (len(each[boxes]), -1)) for each in (found, expected))
+        row, other = np.nonzero(np.abs(theirs[:, None] - ours[None]).max(-1) <= SAME_BOX)
+        for name, values in expected.items():
+            apart = np.abs(values[row] - found[name][other]).reshape(len(row), -1)
+            row, other = (index[apart.max(-1, initial=0) <= SAME_BOX] for index in (row, other))
+        again += len(set(row.tolist()))
+        count += len(theirs)
+    _demand(again >= FOUND_AGAIN * count, what, f"{again} of {count}", f"{FOUND_AGAIN:.0%} of them again")
+    return f"{what} {again} of {count} found again"
 
 
 def decibels(found: np.ndarray, expected: np.ndarray) -> float:
