@@ -73,5 +73,5 @@ def test_the_wheel_runs_in_an_empty_environment(wheel, tmp_path):
     )
     assert version.returncode == 0
     metadata = zipfile.ZipFile(wheel).read(next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA")))
-    for extra in ("gpu", "detection", "serve", "beam", "wandb", "onnx", "dev"):
+    for extra in ("gpu", "detection", "serve", "beam", "wandb", "onnx", "openvino", "dev"):
         assert f"Provides-Extra: {extra}".encode() in metadata

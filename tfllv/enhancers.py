@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from tfllv import contracts, models
 
+RUNTIMES = ("tensorflow", "openvino")
 # Side of a tile, in pixels, where none is asked for; a float32 picture of that size takes 12 MB.
 TILE = 1024
 
@@ -212,20 +214,43 @@ def needs_weights(name: str) -> bool:
     return method.kind == "network" and (network not in models.MODELS or models.shipped_weights(network) is None)
 
 
-def get(name: str, **options: Any) -> Enhancer:
+def check_runtime(name: str, runtime: str) -> None:
+    """Checks that the method `name` runs on `runtime`, without importing it.
+
+    Raises:
+      ValueError: if the runtime is unknown, not for this method, or not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"`runtime` must be one of {', '.join(RUNTIMES)}. Received: runtime='{runtime}'.")
+    if runtime == RUNTIMES[0]:
+        return
+    taking = [key for key, method in METHODS.items() if method.function == "curve_enhancer"]
+    if name not in taking:
+        raise ValueError(
+            f"`runtime` must be {RUNTIMES[0]} but for {', '.join(taking)}. Received: {runtime} with '{name}'."
+        )
+    if importlib.util.find_spec(runtime) is None:
+        raise ValueError(f"`runtime` {runtime} is not installed; call: pip install 'tfllv[{runtime}]'")
+
+
+def get(name: str, *, runtime: str = RUNTIMES[0], **options: Any) -> Enhancer:
     """Returns the enhancer `name`.
 
     Args:
       name: a key of `METHODS`.
+      runtime: `tensorflow`, or `openvino` for the curve networks, quicker on CPUs; extra `[openvino]`.
       **options: the method's own options; networks take `weights` (a file; default: those shipped), `precision`
         (`float32` or `bfloat16`) and the network's options.
 
     Raises:
-      ValueError: if the name or an option is unknown, or a network has no weights.
+      ValueError: if the name or an option is unknown, a network has no weights, or the runtime cannot be had.
     """
     if name not in METHODS:
         raise ValueError(f"`name` must be a method. Received: name='{name}'; {contracts.nearest_name(name, METHODS)}")
     method = METHODS[name]
+    check_runtime(name, runtime)
+    if runtime != RUNTIMES[0]:
+        options["runtime"] = runtime
     function = getattr(importlib.import_module(method.module), method.function)
     if method.kind == "classical":
         return Enhancer(name, lambda image: function(image, **options))

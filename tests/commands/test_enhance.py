@@ -68,6 +68,7 @@ def test_a_bad_file_is_named_and_the_exit_code_is_1(photos, capsys):
         (["in", "-o", "out", "--method", "gama"], "'gama'; did you mean 'gamma'?"),
         (["in", "-o", "out", "--method", "gamma", "--weights", "w.h5"], "`--weights` is for networks"),
         (["in", "-o", "out", "--method", "gamma", "--precision", "bfloat16"], "`--precision` is for networks"),
+        (["in", "-o", "out", "--method", "clahe", "--runtime", "openvino"], "`runtime` must be tensorflow but for sgz"),
         (["in", "-o", "out", "--weights", "none.weights.h5"], "'none.weights.h5', which does not exist"),
         (["in", "-o", "in", "--method", "gamma"], "must not be the input folder"),
         (["none", "-o", "out", "--method", "gamma"], "'none', where none is found"),

@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 PRECISIONS = ("float32", "bfloat16")
+_RUNTIMES = ("tensorflow", "openvino")
 _DEFAULT_METHOD = "sgz"
 _SMALLEST_TILE = 64
 _DIFFUSION = ("sampler", "steps", "seed")
@@ -28,10 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML with method, weights, precision and the method's options, or an experiment file such as "
+        help="YAML with method, weights, precision, runtime and the method's options, or an experiment file such as "
         "configs/sgz.yaml, whose network is taken; the command line wins",
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="of a network's convolutions (default: float32)")
+    parser.add_argument(
+        "--runtime", choices=_RUNTIMES, help="of SGZ, Zero-DCE and Zero-DCE++ (default: tensorflow; extra [openvino])"
+    )
     parser.add_argument("--sampler", metavar="NAME", help="of diffusion: ddpm, ddim or dpmpp2m (default: dpmpp2m)")
     parser.add_argument("--steps", type=int, metavar="N", help="of diffusion: network calls a tile (default: 10)")
     parser.add_argument(
@@ -121,7 +125,7 @@ def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
     options = _read_config(args.config) if args.config else {}
     options.update(_parse_options(args.options))
-    for key in ("method", "weights", "precision", *_DIFFUSION):
+    for key in ("method", "weights", "precision", "runtime", *_DIFFUSION):
         if getattr(args, key, None) is not None:
             options[key] = getattr(args, key)
     method = options.pop("method", _DEFAULT_METHOD)
@@ -136,6 +140,7 @@ def choose_method(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
                 )
     elif options.get("precision", PRECISIONS[0]) not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: {options['precision']}.")
+    enhancers.check_runtime(method, options.get("runtime", _RUNTIMES[0]))
     for key in _DIFFUSION:
         if getattr(args, key, None) is not None and method != "diffusion":
             raise ValueError(f"`--{key}` is for --method diffusion. Received: {options[key]} with '{method}'.")

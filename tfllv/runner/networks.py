@@ -50,12 +50,20 @@ class CurveGraph(tf.Module):
             raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision='{precision}'.")
         self._model = model
         self._dtype = tf.as_dtype(precision)
-        self._layers = [_fold(layer, self._dtype) for layer in model.convolutions]
+        self._layers = [_Layer(*fold(layer), self._dtype) for layer in model.convolutions]
         self._signatures: dict[str, Any] = {}
 
     def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Enhances a batch: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> the same shape and type."""
         return self.signature("enhance", images.dtype)(images, tf.constant(strip_pixels))
+
+    def enhance_array(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
+        """Does what `enhance` does to NumPy pictures."""
+        return self.enhance(tf.convert_to_tensor(images), strip_pixels).numpy()
+
+    def shrink(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
+        """Samples what the map is predicted from: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), 3] float32."""
+        return self.signature("shrink", images.dtype)(images, tf.constant(strip_pixels))
 
     def curve_map(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Predicts the curve map alone: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), C] float32 in [-1, 1]."""
@@ -66,7 +74,7 @@ class CurveGraph(tf.Module):
         return self.signature("bend", images.dtype)(images, curve, tf.constant(strip_pixels))
 
     def signature(self, name: str, dtype: tf.DType) -> Any:
-        """Returns `enhance`, `curve_map` or `bend` for one image type; traced once, for every batch and size."""
+        """Returns `enhance`, `shrink`, `curve_map` or `bend` for an image type; traced once for any batch and size."""
         key = f"{name}_{dtype.name}"
         if key not in self._signatures:
             images = tf.TensorSpec([None, None, None, 3], dtype, name="images")
@@ -74,6 +82,7 @@ class CurveGraph(tf.Module):
             strip = tf.TensorSpec([], tf.int32, name="strip_pixels")
             function, specs = {
                 "enhance": (self._enhance, (images, strip)),
+                "shrink": (self._shrink, (images, strip)),
                 "curve_map": (self._map, (images, strip)),
                 "bend": (self._bend, (images, curve, strip)),
             }[name]
@@ -90,7 +99,7 @@ class CurveGraph(tf.Module):
 
         return self._pictures(images, strips.rows_for(images, strip_pixels), enhance_strip)
 
-    def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
+    def _shrink(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         scale = self._model.scale_factor
         width = (tf.shape(images)[2] + scale - 1) // scale
 
@@ -98,13 +107,16 @@ class CurveGraph(tf.Module):
             return self._model.shrink(to_float(images[index : index + 1, top:bottom]))
 
         rows = strips.rows_for(images, BEND_FACTOR * strip_pixels, multiple=scale)
-        small = strips.map_strips(images, rows, shrink_strip, width=width, channels=3, dtype=tf.float32)
+        return strips.map_strips(images, rows, shrink_strip, width=width, channels=3, dtype=tf.float32)
+
+    def _map(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
+        small = self._shrink(images, strip_pixels)
 
         def predict_strip(index: tf.Tensor, top: tf.Tensor, bottom: tf.Tensor) -> tf.Tensor:
             return self._predict(small[index : index + 1], top, bottom)[0]
 
         rows = strips.rows_for(small, strip_pixels)
-        channels = self._model.curve_channels
+        width, channels = tf.shape(small)[2], self._model.curve_channels
         return strips.map_strips(small, rows, predict_strip, width=width, channels=channels, dtype=tf.float32)
 
     def _bend(self, images: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
@@ -154,14 +166,19 @@ class CurveEnhancer(enhancers.Enhancer):
       graph: the `CurveGraph` that is run.
     """
 
-    def __init__(self, name: str, model: Any, *, precision: str = "float32"):
+    def __init__(self, name: str, model: Any, *, precision: str = "float32", runtime: str = "tensorflow"):
         super().__init__(name, self._enhance)
         self.model = model
-        self.graph = CurveGraph(model, precision=precision)
+        if runtime == "openvino":
+            from tfllv.runner import openvino
+
+            self.graph: CurveGraph = openvino.OpenVinoGraph(model, precision=precision)
+        else:
+            self.graph = CurveGraph(model, precision=precision)
 
     def _enhance(self, image: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         batch = image if image.ndim == 4 else image[None]
-        result = self.graph.enhance(tf.convert_to_tensor(batch), strip_pixels).numpy()
+        result = self.graph.enhance_array(batch, strip_pixels)
         return result if image.ndim == 4 else result[0]
 
     def __call__(self, image: Any) -> np.ndarray:
@@ -193,7 +210,12 @@ class CurveEnhancer(enhancers.Enhancer):
 
 
 def curve_enhancer(
-    name: str, *, weights: str | None = None, precision: str = "float32", **options: Any
+    name: str,
+    *,
+    weights: str | None = None,
+    precision: str = "float32",
+    runtime: str = "tensorflow",
+    **options: Any,
 ) -> CurveEnhancer:
     """Makes the enhancer of a curve network; called by `enhancers.get`.
 
@@ -201,6 +223,7 @@ def curve_enhancer(
       name: `sgz`, `zero_dce` or `zero_dce_pp`.
       weights: a `.weights.h5` file; None: those shipped with the package.
       precision: `float32` or `bfloat16`.
+      runtime: `tensorflow` or `openvino`, which runs the convolutions; `enhancers.get` checks it.
       **options: of the network, such as `scale_factor`.
 
     Raises:
@@ -208,7 +231,7 @@ def curve_enhancer(
     """
     model = models.build(name, **{**DEFAULT_OPTIONS.get(name, {}), **options})
     load_weights(model, name, weights)
-    return CurveEnhancer(name, model, precision=precision)
+    return CurveEnhancer(name, model, precision=precision, runtime=runtime)
 
 
 def load_weights(model: Any, name: str, weights: str | None) -> None:
@@ -263,13 +286,18 @@ class _Layer(tf.Module):
         return total
 
 
-def _fold(layer: Any, dtype: tf.DType) -> _Layer:
-    """Takes a Keras convolution's weights; moves the depthwise bias b into the pointwise one: W (d + b) = W d + W b."""
+def fold(layer: Any) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+    """Takes a Keras convolution's weights; moves the depthwise bias b into the pointwise one: W (d + b) = W d + W b.
+
+    Returns:
+      The depthwise kernel [3, 3, channels, 1], None for a plain convolution; the kernel behind it, [1, 1, channels,
+      filters], or the plain one, [3, 3, channels, filters]; the bias, [filters].
+    """
     if not hasattr(layer, "depthwise"):
-        return _Layer(None, np.asarray(layer.kernel), np.asarray(layer.bias), dtype)
+        return None, np.asarray(layer.kernel), np.asarray(layer.bias)
     kernel = np.asarray(layer.pointwise.kernel)
     bias = np.asarray(layer.pointwise.bias) + np.asarray(layer.depthwise.bias) @ kernel[0, 0]
-    return _Layer(np.asarray(layer.depthwise.kernel), kernel, bias, dtype)
+    return np.asarray(layer.depthwise.kernel), kernel, bias
 
 
 def _distance(one: tf.Tensor, other: tf.Tensor) -> float:

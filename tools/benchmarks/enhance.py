@@ -46,7 +46,12 @@ def inner_call() -> list[dict]:
 
 
 def sgz() -> list[dict]:
-    """The inference graph against the plain Keras graph of the same weights, and the PSNR between them."""
+    """The inference graph, and where it is installed OpenVINO, against the plain Keras graph of the same weights.
+
+    Also the PSNR to that graph. Each of ours goes from a NumPy picture to a NumPy picture.
+    """
+    import importlib.util
+
     import tensorflow as tf
 
     from tfllv import enhancers
@@ -54,15 +59,21 @@ def sgz() -> list[dict]:
     found = []
     for scale, height, width in ((1, 400, 600), (12, 900, 1200)):
         made = {kind: enhancers.get("sgz", scale_factor=scale, precision=kind) for kind in ("float32", "bfloat16")}
-        model, tensor = made["float32"].model, tf.constant(_image(height, width))
+        if importlib.util.find_spec("openvino"):
+            made |= {
+                f"openvino {kind}": enhancers.get("sgz", scale_factor=scale, precision=kind, runtime="openvino")
+                for kind in ("float32", "bfloat16")
+            }
+        image = _image(height, width)
+        model, tensor = made["float32"].model, tf.constant(image)
         plain = tf.function(lambda x, m=model: m(x)["image"], input_signature=[tf.TensorSpec([None, None, None, 3])])
         sides = {"plain Keras": lambda f=plain, x=tensor: f(x).numpy()}
-        sides |= {kind: (lambda e=e, x=tensor: e.graph.enhance(x).numpy()) for kind, e in made.items()}
+        sides |= {kind: (lambda e=e, x=image: e(x)) for kind, e in made.items()}
         seconds = timing.interleave(sides, rounds=21)
         exact = np.clip(plain(tensor), 0, 1)
         for row in timing.rows(seconds, against="plain Keras"):
             name = row.pop("side")
-            result = exact if name == "plain Keras" else made[name].graph.enhance(tensor).numpy()
+            result = exact if name == "plain Keras" else made[name](image)
             error = float(np.mean(np.square(result - exact, dtype=np.float64)))
             decibels = float("inf") if error == 0 else -10 * np.log10(error)
             size = {"size": f"{width}x{height}", "scale": scale, "graph": name}

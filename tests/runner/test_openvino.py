@@ -1,0 +1,108 @@
+"""The curve networks on OpenVINO equal those on TensorFlow, at any size and strip."""
+
+from __future__ import annotations
+
+import functools
+from concurrent import futures
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+pytest.importorskip("openvino", reason="openvino is not installed (extra `[openvino]`)")
+
+from tfllv import enhancers, models
+from tfllv.runner import networks, openvino
+
+NETWORKS = [("sgz", 1), ("sgz", 12), ("zero_dce", 1), ("zero_dce_pp", 4)]
+
+
+@functools.cache
+def graphs(name, scale):
+    """The graph on TensorFlow, and those on OpenVINO."""
+    model = models.build(name, **({} if name == "zero_dce" else {"scale_factor": scale}))
+    made = [openvino.OpenVinoGraph(model, precision=kind) for kind in ("float32", "bfloat16")]
+    return networks.CurveGraph(model), *made
+
+
+@pytest.mark.parametrize(("name", "scale"), NETWORKS)
+@pytest.mark.parametrize("size", [(75, 41), (300, 201), (1, 1), (15, 3)])
+def test_float32_equals_tensorflow(name, scale, size, rng):
+    expected, graph, _ = graphs(name, scale)
+    images = tf.constant(rng.random((2, *size, 3), dtype=np.float32))
+    np.testing.assert_allclose(graph.enhance(images), expected.enhance(images), atol=1e-5)
+    np.testing.assert_allclose(graph.curve_map(images), expected.curve_map(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("strip_pixels", [60_000, 1_000, 300, 1])
+def test_strips_equal_the_whole(strip_pixels, rng):
+    expected, graph, _ = graphs("sgz", 1)
+    images = rng.random((2, 75, 41, 3), dtype=np.float32)
+    np.testing.assert_allclose(
+        graph.enhance_array(images, strip_pixels), expected.enhance_array(images, 75 * 41), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("height", [1, 14, 15, 16, 17, 29, 30, 400, 401])
+@pytest.mark.parametrize("streams", [1, 2, 3, 8])
+@pytest.mark.parametrize("strip_pixels", [1, 40, 1_000])
+def test_strips_cover_each_row_once_with_its_surroundings(height, streams, strip_pixels):
+    halo = 7
+    jobs = openvino.plan_strips(height, 10, halo=halo, strip_pixels=strip_pixels, streams=streams)
+    assert [row for *_, top, bottom in jobs for row in range(top, bottom)] == list(range(height))
+    assert len({last - first for first, last, *_ in jobs}) == 1, "strips of several shapes"
+    for first, last, top, bottom in jobs:
+        assert 0 <= first <= max(0, top - halo) and min(height, bottom + halo) <= last <= height
+
+
+@pytest.mark.parametrize(("name", "scale"), NETWORKS)
+def test_bfloat16_stays_fifty_decibels_from_float32(name, scale, rng):
+    expected, _, graph = graphs(name, scale)
+    images = rng.random((1, 64, 64, 3), dtype=np.float32)
+    error = float(np.mean((graph.enhance_array(images) - expected.enhance_array(images)) ** 2))
+    assert -10 * np.log10(error + 1e-20) >= 50
+
+
+@pytest.mark.parametrize("scale", [1, 12])
+def test_uint8_and_uint16_are_rounded_as_by_tensorflow(scale, rng):
+    expected, graph, _ = graphs("sgz", scale)
+    for images in (rng.integers(0, 256, (1, 150, 131, 3), np.uint8), rng.integers(0, 65536, (1, 20, 30, 3), np.uint16)):
+        result = graph.enhance_array(images)
+        assert result.dtype == images.dtype
+        assert np.abs(result.astype(int) - expected.enhance_array(images)).max() <= 1
+
+
+def test_plain_convolutions_run_too(rng):
+    model = models.build("sgz", scale_factor=1, conv_type="tc")
+    images = rng.random((1, 30, 20, 3), dtype=np.float32)
+    np.testing.assert_allclose(
+        openvino.OpenVinoGraph(model).enhance_array(images), networks.CurveGraph(model).enhance_array(images), atol=1e-5
+    )
+
+
+def test_several_threads_may_call_one_enhancer(rng):
+    enhancer = enhancers.get("sgz", scale_factor=1, runtime="openvino")
+    photos = [rng.integers(0, 90, (40 + number, 31, 3)).astype(np.uint8) for number in range(12)]
+    alone = [enhancer.tiled(photo) for photo in photos]
+    with futures.ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda photo: enhancer.tiled(photo, 16), photos))
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_a_stream_runs(rng):
+    enhancer = enhancers.get("sgz", scale_factor=1, runtime="openvino")
+    frame = rng.integers(0, 90, (24, 31, 3)).astype(np.uint8)
+    assert np.abs(enhancer.stream()(frame).astype(int) - enhancer(frame)).max() <= 1
+
+
+def test_errors_are_one_line(monkeypatch):
+    with pytest.raises(ValueError, match="must be tensorflow but for sgz, zero_dce, zero_dce_pp"):
+        enhancers.get("mirnet", runtime="openvino")
+    with pytest.raises(ValueError, match="`runtime` must be one of tensorflow, openvino"):
+        enhancers.get("sgz", runtime="onnx")
+    with pytest.raises(ValueError, match="`precision` must be one of"):
+        enhancers.get("sgz", runtime="openvino", precision="float8")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'tfllv\[openvino\]'"):
+        enhancers.get("sgz", runtime="openvino")
