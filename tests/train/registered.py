@@ -1,6 +1,6 @@
 """Trains one registered network on the engine and saves what it learned.
 
-python registered.py CONFIG.yaml WORKDIR OUT.npz [--strategy NAME] [--replicas N] [--set KEY=VALUE ...]
+python registered.py CONFIG.yaml WORKDIR OUT.npz [--strategy NAME] [--replicas N] [--floatx TYPE]
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def main(words=None):
     parser.add_argument("out")
     parser.add_argument("--strategy", default="one")
     parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--floatx", default="float32")
     parser.add_argument("--set", nargs="*", default=[])
     args = parser.parse_args(words)
+    keras.config.set_floatx(args.floatx)
     device = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * args.replicas)
     strategy = strategies.make(args.strategy)

@@ -45,7 +45,7 @@ def cross_entropy(logits: Any, mask: Any, *, class_weights: Sequence[float] | np
     counts = ops.not_equal(mask, contracts.IGNORE_LABEL)
     labels = ops.where(counts, mask, 0)
     losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    table = ops.convert_to_tensor(weights.astype(np.float32))
+    table = ops.convert_to_tensor(weights, losses.dtype)
     return ops.mean(losses * ops.take(table, labels) * ops.cast(counts, losses.dtype))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -105,7 +106,7 @@ def perceptual(prediction: Sequence[Any], truth: Sequence[Any]) -> Any:
 
 
 def _difference(prediction: Any, truth: Any) -> Any:
-    """Returns prediction - truth in float32; their shapes must agree, because broadcasting would hide a mistake."""
+    """Returns prediction - truth, of Keras's float type; shapes must agree, for broadcasting would hide a mistake."""
     if len(prediction.shape) != 4 or len(truth.shape) != 4:
         raise ValueError(
             "`prediction` and `truth` must be [B, H, W, C]. "
@@ -116,7 +117,7 @@ def _difference(prediction: Any, truth: Any) -> Any:
             "`truth` must have the shape of `prediction`. "
             f"Received: prediction.shape={tuple(prediction.shape)}, truth.shape={tuple(truth.shape)}."
         )
-    return ops.cast(prediction, "float32") - ops.cast(truth, "float32")
+    return ops.cast(prediction, keras.config.floatx()) - ops.cast(truth, keras.config.floatx())
 
 
 def _average(planes: Any) -> Any:

@@ -142,7 +142,7 @@ class ResNet50(keras.Model):
         x = image
         if normalization is not None:
             scale, offset = NORMALIZATIONS[normalization]
-            x = layers.Rescaling(scale, offset, dtype="float32", name="normalization")(x)
+            x = layers.Rescaling(scale, offset, dtype=keras.config.floatx(), name="normalization")(x)
         norms = {"statistics": statistics, "synchronized": synchronized}
         policy = None if dtype is None else keras.dtype_policies.get(dtype).name
         features = _Builder(variant, norms, seed, policy).features(x)

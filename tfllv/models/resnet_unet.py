@@ -156,11 +156,12 @@ class _Decoder:
             own, salt = x, _SALTS[task]
             for index, skip in enumerate(skips[self.shared :], start=self.shared):
                 own = self.block(own, skip, index, task, salt)
-            # Whatever the body computes in, the results are float32.
-            own = layers.Activation("linear", dtype="float32", name=f"{task}_float")(own)
+            # Whatever the body computes in, the results are of Keras's float type, float32.
+            own = layers.Activation("linear", dtype=keras.config.floatx(), name=f"{task}_float")(own)
             found[task] = self.conv(own, count, f"{task}_head", salt + 50, head=True)
         if contracts.IMAGE in found:
-            found[contracts.IMAGE] = layers.Add(dtype="float32", name="image_add")([image, found[contracts.IMAGE]])
+            add = layers.Add(dtype=keras.config.floatx(), name="image_add")
+            found[contracts.IMAGE] = add([image, found[contracts.IMAGE]])
         return found
 
     def block(self, x: Any, skip: Any, index: int, kind: str, salt: int = 0) -> Any:
@@ -174,7 +175,7 @@ class _Decoder:
 
     def conv(self, x: Any, filters: int, name: str, salt: int, *, head: bool = False) -> Any:
         # A head starts small: the picture as it came, all classes alike.
-        scale, dtype = (0.02, "float32") if head else (2.0, self.dtype)
+        scale, dtype = (0.02, keras.config.floatx()) if head else (2.0, self.dtype)
         initializer = keras.initializers.VarianceScaling(
             scale, mode="fan_in", distribution="untruncated_normal", seed=self.seed + salt
         )

@@ -64,7 +64,7 @@ class Multitask:
         self.log_variances: dict[str, Any] = {}
         if weighting == "uncertainty":
             for task in (contracts.IMAGE, contracts.LOGITS):
-                self.log_variances[task] = keras.Variable(0.0, dtype="float32", name=f"log_variance_{task}")
+                self.log_variances[task] = keras.Variable(0.0, name=f"log_variance_{task}")
 
     @property
     def variables(self) -> list[Any]:
@@ -87,22 +87,22 @@ class Multitask:
           training: handed to the network.
 
         Returns:
-          The weighted terms by name, float32 scalars whose sum is the loss: those of the picture, `segmentation`, and
+          The weighted terms by name, scalars whose sum is the loss: those of the picture, `segmentation`, and
           `uncertainty`, the ½ s of both tasks, which may be negative. And the network's outputs.
 
         Raises:
           ValueError: if something is missing in the batch, or weights are learned for a network of one task.
         """
-        low = ops.convert_to_tensor(_entry(batch, contracts.LOW, "batch"), "float32")
+        low = ops.convert_to_tensor(_entry(batch, contracts.LOW, "batch"), keras.config.floatx())
         outputs = model(low, training=training)
         terms: dict[str, Any] = {}
         if contracts.IMAGE in outputs:
-            truth = ops.convert_to_tensor(_entry(batch, contracts.HIGH, "batch"), "float32")
-            found = self._picture.terms(ops.cast(outputs[contracts.IMAGE], "float32"), truth)
+            truth = ops.convert_to_tensor(_entry(batch, contracts.HIGH, "batch"), keras.config.floatx())
+            found = self._picture.terms(ops.cast(outputs[contracts.IMAGE], keras.config.floatx()), truth)
             terms |= {name: self._scale(contracts.IMAGE, 0.5) * term for name, term in found.items()}
         if contracts.LOGITS in outputs:
             mask = _entry(batch, contracts.MASK, "batch")
-            logits = ops.cast(outputs[contracts.LOGITS], "float32")
+            logits = ops.cast(outputs[contracts.LOGITS], keras.config.floatx())
             term = losses.cross_entropy(logits, mask, class_weights=self.class_weights)
             terms["segmentation"] = self._scale(contracts.LOGITS, 1.0) * self._segmentation * term
         if self.log_variances:

@@ -27,7 +27,7 @@ class Learner(keras.Model):
         self.objective = objective
 
     def terms(self, batch: Mapping[str, Any], *, training: bool = True) -> tuple[Terms, dict[str, Any]]:
-        """Returns the weighted loss terms, float32 scalars by name, and the network's outputs for a batch.
+        """Returns the weighted loss terms by name, scalars of Keras's float type, and the network's outputs.
 
         Raises:
           ValueError: if the objective gives no term.
@@ -35,7 +35,7 @@ class Learner(keras.Model):
         terms, outputs = self.objective(self.net, batch, training=training)
         if not terms:
             raise ValueError("`objective` must give at least one loss term. Received: none.")
-        return {name: keras.ops.cast(term, "float32") for name, term in terms.items()}, outputs
+        return {name: keras.ops.cast(term, keras.config.floatx()) for name, term in terms.items()}, outputs
 
     @property
     def trained(self) -> list[Any]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfllv.train import replicas
@@ -43,18 +44,18 @@ class Schedule:
     step_images: int = 1
 
     def __call__(self, update: tf.Tensor) -> tf.Tensor:
-        """Returns the float32 rate of update number `update`, counted from 0."""
-        at = tf.cast(update, tf.float32)
-        rate = tf.constant(self.lr, tf.float32)
+        """Returns the rate of update number `update`, counted from 0, a scalar of Keras's float type."""
+        at = tf.cast(update, keras.config.floatx())
+        rate = tf.constant(self.lr, at.dtype)
         if self.kind == "cosine":
             done = (at - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
             wave = 0.5 + 0.5 * tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))
             rate = self.lr_end + (self.lr - self.lr_end) * wave
         elif self.kind == "step":
             falls = tf.cast(update, tf.int64) * self.batch_images // self.step_images
-            rate *= tf.pow(self.gamma, tf.cast(falls, tf.float32))
+            rate *= tf.pow(self.gamma, tf.cast(falls, at.dtype))
         if self.warmup_steps:
-            rate *= tf.minimum(1.0, (at + 1) / self.warmup_steps)
+            rate *= tf.minimum((at + 1) / self.warmup_steps, 1.0)
         return rate
 
 
@@ -67,7 +68,7 @@ class Adam:
 
     Attributes:
       updates: int64, the number of steps taken.
-      scale: float32, what the loss is multiplied by before the gradient; 1 without loss scaling.
+      scale: what the loss is multiplied by before the gradient; 1 without loss scaling.
       averages: the moving averages of the weights, empty where `ema_decay` is 0.
     """
 
@@ -88,7 +89,7 @@ class Adam:
         """Makes the state; call it in the strategy's scope.
 
         Args:
-          weights: trainable float32 variables.
+          weights: trainable variables of Keras's float type.
           schedule: learning rate by update number.
           weight_decay: L2 added to the gradient, after clipping, or decoupled.
           decoupled: shrink the weights by `lr * weight_decay` instead (Loshchilov and Hutter 2019).
@@ -105,7 +106,8 @@ class Adam:
         self._decay, self._decoupled, self._clip = weight_decay, decoupled, clip_norm
         self._ema, self._betas, self._epsilon = ema_decay, (beta_1, beta_2), epsilon
         self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name="updates")
-        self.scale = tf.Variable(_SCALE_START if loss_scaling else 1.0, trainable=False, name="scale")
+        scale = tf.constant(_SCALE_START if loss_scaling else 1.0, keras.config.floatx())
+        self.scale = tf.Variable(scale, trainable=False, name="scale")
         self._good = tf.Variable(0, dtype=tf.int64, trainable=False, name="good_steps")
 
         def like(weight: tf.Variable, start: tf.Tensor, name: str) -> tf.Variable:
@@ -128,7 +130,7 @@ class Adam:
           allowed: bool, the same on all replicas; False makes it a step that changes nothing, loss scale included.
 
         Returns:
-          (float32 global norm before clipping, bool whether the gradient was finite).
+          (global norm before clipping, bool whether the gradient was finite).
         """
         replica = tf.distribute.get_replica_context()
         alone = replica.num_replicas_in_sync == 1
@@ -139,7 +141,7 @@ class Adam:
         counts = tf.logical_and(finite, allowed)
         factor = 1.0 / self.scale
         if self._clip:
-            factor *= tf.minimum(1.0, self._clip / (norm + 1e-6))
+            factor *= tf.minimum(self._clip / (norm + 1e-6), 1.0)
         # The numbers that all weights share are computed once: a network has hundreds of weights.
         numbers = self._numbers(tf.where(counts, factor, 0.0), counts)
         arguments = (list(gradients), numbers, counts, allowed)
@@ -177,10 +179,11 @@ class Adam:
 
     def _numbers(self, factor: tf.Tensor, counts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the scalars of one update. A step that does not count gets lr 0 and betas 1: no bit changes."""
-        on = tf.cast(counts, tf.float32)
-        time = tf.cast(self.updates, tf.float32) + 1.0
-        powers = [tf.pow(beta, time) for beta in self._betas]
-        betas = [tf.where(counts, beta, 1.0) for beta in self._betas]
+        on = tf.cast(counts, factor.dtype)
+        time = tf.cast(self.updates, factor.dtype) + 1.0
+        decays = [tf.constant(beta, factor.dtype) for beta in self._betas]
+        powers = [tf.pow(beta, time) for beta in decays]
+        betas = [tf.where(counts, beta, 1.0) for beta in decays]
         numbers = {"factor": factor, "lr": self.schedule(self.updates) * on}
         numbers |= {"beta1": betas[0], "beta2": betas[1], "beta1_power": powers[0], "beta2_power": powers[1]}
         # The kernel adds epsilon to sqrt(v) before the bias correction; torch adds it after, hence the factor.
@@ -188,7 +191,7 @@ class Adam:
         if self._decay and self._decoupled:
             numbers["shrink"] = numbers["lr"] * self._decay
         if self._ema:
-            numbers["approach"] = (1.0 - tf.minimum(self._ema, time / (9.0 + time))) * on
+            numbers["approach"] = (1.0 - tf.minimum(time / (9.0 + time), self._ema)) * on
         return numbers
 
     def _update_weight(

@@ -38,7 +38,7 @@ def reproducible_sums() -> Iterator[None]:
 class TrainStep:
     """A distributed batch -> one update of the weights, and a row of figures.
 
-    The row is float32 [terms..., gradient norm before clipping, learning rate], of the whole batch: each replica
+    The row is [terms..., gradient norm before clipping, learning rate], of the whole batch: each replica
     divides its loss by the number of replicas, and sums follow.
 
     Attributes:
@@ -167,7 +167,7 @@ class TrainStep:
 
 
 class EvaluateStep:
-    """A batch -> ([terms] float32, the network's outputs), without a gradient, on one device.
+    """A batch -> ([terms], the network's outputs), without a gradient, on one device.
 
     Attributes:
       names: the loss terms' names, in order; known after the first call.
