@@ -160,6 +160,11 @@ def test_folded_normalisation_gives_the_same_features(torchvision_state, rng, va
         np.testing.assert_allclose(folded(image)[name], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+def test_statistics_of_the_batch_cannot_be_folded():
+    with pytest.raises(ValueError, match="must normalise by moving statistics to be folded"):
+        encoder_weights.make_folded(resnet.ResNet50(statistics="batch"))
+
+
 def test_an_exported_encoder_comes_back(tmp_path, backbone):
     encoder_weights.make_plain(backbone).save_weights(tmp_path / "encoder.weights.h5")
     network = resnet_unet.ResNetUNet(num_classes=3, width=1, seed=9, weights=str(tmp_path / "encoder.weights.h5"))

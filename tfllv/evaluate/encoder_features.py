@@ -98,10 +98,14 @@ def extract(
     """
     import tensorflow as tf
 
+    from tfllv.models import encoder_weights, resnet
+
+    frozen = encoder_weights.make_folded(encoder) if isinstance(encoder, resnet.ResNet50) else encoder
+
     @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8)])
     def run(batch: Any) -> Any:
         return tf.reduce_mean(
-            tf.cast(encoder(tf.cast(batch, tf.float32) / 255, training=False)["c5"], tf.float32), (1, 2)
+            tf.cast(frozen(tf.cast(batch, tf.float32) / 255, training=False)["c5"], tf.float32), (1, 2)
         )
 
     folder = None if cache is None else pathlib.Path(cache)

@@ -6,7 +6,7 @@ graph knows no size. A folder is `DIR/<version>/` with
     encoder.keras         architecture and weights, for `keras.saving.load_model`
     encoder.json          the architecture alone, for `keras.models.model_from_json`
     encoder.weights.h5    the weights alone, for `load_weights`, also into a `tfllv.models.resnet.ResNet50`
-    saved_model/          a picture in, the five feature maps out
+    saved_model/          a picture in, the five feature maps out; normalisation is folded into the convolutions
     tfllv.json            what it is
 """
 
@@ -73,7 +73,7 @@ def export(backbone: resnet.ResNet50, folder: str | os.PathLike[str]) -> tuple[p
         plain.save(temporary / "encoder.keras")
         plain.save_weights(temporary / "encoder.weights.h5")
         (temporary / "encoder.json").write_text(plain.to_json(), encoding="utf-8")
-        _save_graph(plain, temporary / "saved_model")
+        _save_graph(encoder_weights.make_folded(backbone), temporary / "saved_model")
         (temporary / "tfllv.json").write_text(json.dumps(_facts(backbone), indent=2) + "\n", encoding="utf-8")
         agreement = check(backbone, temporary)
         return saved_model.publish(temporary, root), agreement
@@ -106,11 +106,11 @@ def check(backbone: resnet.ResNet50, folder: pathlib.Path) -> str:
     return worst[len(resnet.STAGES) - 1]
 
 
-def _save_graph(plain: keras.Model, folder: pathlib.Path) -> None:
+def _save_graph(net: keras.Model, folder: pathlib.Path) -> None:
     module = tf.Module()
-    module.weights = [variable.value for variable in plain.variables]
+    module.weights = [variable.value for variable in net.variables]
     images = tf.TensorSpec([None, None, None, 3], tf.float32, name=contracts.IMAGE)
-    function = tf.function(lambda image: dict(plain(image, training=False)), input_signature=[images])
+    function = tf.function(lambda image: dict(net(image, training=False)), input_signature=[images])
     tf.saved_model.save(module, str(folder), signatures={SIGNATURE: function})
 
 

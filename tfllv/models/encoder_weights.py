@@ -153,7 +153,12 @@ def make_folded(backbone: resnet.ResNet50) -> keras.Model:
     With the moving statistics, gamma (W x - mean) / sqrt(var + eps) + beta is another convolution with a bias, equal up
     to rounding; convolution, bias and activation then run as one operation. Of Keras' own layers, RGB in [0, 1] -> dict
     of five maps.
+
+    Raises:
+      ValueError: if it normalises by the statistics of each batch.
     """
+    if backbone.get_config()["statistics"] == "batch":
+        raise ValueError("`backbone` must normalise by moving statistics to be folded. Received: statistics='batch'.")
 
     def fold(layer: Any) -> Any:
         if isinstance(layer, resnet.BatchNorm):
