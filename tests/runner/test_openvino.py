@@ -26,7 +26,7 @@ def graphs(name, scale):
 
 
 @pytest.mark.parametrize(("name", "scale"), NETWORKS)
-@pytest.mark.parametrize("size", [(75, 41), (300, 201), (1, 1), (15, 3)])
+@pytest.mark.parametrize("size", [(75, 41), (310, 201), (1, 1)])
 def test_float32_equals_tensorflow(name, scale, size, rng):
     expected, graph, _ = graphs(name, scale)
     images = tf.constant(rng.random((2, *size, 3), dtype=np.float32))
@@ -44,11 +44,10 @@ def test_strips_equal_the_whole(strip_pixels, rng):
 
 
 @pytest.mark.parametrize("height", [1, 14, 15, 16, 17, 29, 30, 400, 401])
-@pytest.mark.parametrize("streams", [1, 2, 3, 8])
 @pytest.mark.parametrize("strip_pixels", [1, 40, 1_000])
-def test_strips_cover_each_row_once_with_its_surroundings(height, streams, strip_pixels):
+def test_strips_cover_each_row_once_with_its_surroundings(height, strip_pixels):
     halo = 7
-    jobs = openvino.plan_strips(height, 10, halo=halo, strip_pixels=strip_pixels, streams=streams)
+    jobs = openvino.plan_strips(height, 10, halo=halo, strip_pixels=strip_pixels)
     assert [row for *_, top, bottom in jobs for row in range(top, bottom)] == list(range(height))
     assert len({last - first for first, last, *_ in jobs}) == 1, "strips of several shapes"
     for first, last, top, bottom in jobs:
@@ -63,13 +62,16 @@ def test_bfloat16_stays_fifty_decibels_from_float32(name, scale, rng):
     assert -10 * np.log10(error + 1e-20) >= 50
 
 
-@pytest.mark.parametrize("scale", [1, 12])
-def test_uint8_and_uint16_are_rounded_as_by_tensorflow(scale, rng):
-    expected, graph, _ = graphs("sgz", scale)
-    for images in (rng.integers(0, 256, (1, 150, 131, 3), np.uint8), rng.integers(0, 65536, (1, 20, 30, 3), np.uint16)):
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("name", "scale"), [("sgz", 1), ("sgz", 12), ("zero_dce", 1)])
+def test_whole_numbers_are_rounded_as_by_tensorflow(name, scale, kind, rng):
+    expected, *both = graphs(name, scale)
+    images = rng.integers(0, np.iinfo(kind).max + 1, (1, 50, 41, 3), kind)
+    # One level for sums in another order; bfloat16's are 50 dB, a root mean square of 0.3 %, away and 2 % at most.
+    for graph, levels in zip(both, (1, 1 + 0.02 * np.iinfo(kind).max), strict=True):
         result = graph.enhance_array(images)
-        assert result.dtype == images.dtype
-        assert np.abs(result.astype(int) - expected.enhance_array(images)).max() <= 1
+        assert result.dtype == kind
+        assert np.abs(result.astype(int) - expected.enhance_array(images)).max() <= levels
 
 
 def test_plain_convolutions_run_too(rng):

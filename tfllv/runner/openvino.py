@@ -1,17 +1,16 @@
 """The curve networks' convolutions and curve on OpenVINO, a quicker runtime on CPUs (extra `[openvino]`).
 
-The picture is worked through in strips of rows, as in `networks.CurveGraph`, several at a time: one stream of the
-runtime, with a thread of its own, for each. Two models are compiled: the map of a strip, whose sides are free, and the
-bending of a fixed count of pixels, whose eight iterations the runtime fuses into one loop only where sides are fixed.
+The picture is worked through in strips of rows, as in `networks.CurveGraph`; all threads work on one strip, which stays
+in the processor's cache. A model is compiled for each shape of a strip (in about 0.1 s): with free sides, the runtime
+would not fuse the eight iterations of the curve into one loop, and take twice as long.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-import queue
 import threading
-from concurrent import futures
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,12 @@ import openvino as ov
 import tensorflow as tf
 from openvino import opset13 as op
 
+from tfllv import contracts
 from tfllv.models import curve as curves
 from tfllv.runner import networks
 
-# Streams beyond this only take memory: a picture has few strips.
-MOST_STREAMS = 8
-# Pixels bent by one call: few enough that they stay in a core's cache.
-BEND_PIXELS = 16_384
+# Compiled models that are kept; each holds the activations of a strip.
+MOST_MODELS = 4
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -33,7 +31,7 @@ class OpenVinoGraph(networks.CurveGraph):
     """`networks.CurveGraph` with the convolutions, and at `scale_factor` 1 the curve too, on OpenVINO.
 
     Shrinking, and bending by an enlarged map, stay TensorFlow's. `bfloat16` is used where the processor has
-    instructions for it, else float32. Safe to call from several threads.
+    instructions for it, else float32. Several threads may call it; their pictures are done one after the other.
 
     Args:
       model: a `tfllv.models.curve.CurveNetwork` with its weights.
@@ -45,14 +43,14 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def __init__(self, model: Any, *, precision: str = "float32"):
         super().__init__(model, precision=precision)
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._streams = min(threads, MOST_STREAMS)
-        self._settings = {"NUM_STREAMS": self._streams, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
-        self._hint = _HINTS[precision]
+        self._settings = {
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": _processors(),
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        }
         self._weights = [networks.fold(layer) for layer in model.convolutions]
-        self._requests: dict[str, queue.SimpleQueue] = {}
+        self._request = functools.lru_cache(MOST_MODELS)(self._compile)
         self._lock = threading.Lock()
-        self._pool = futures.ThreadPoolExecutor(self._streams)
 
     def enhance(self, images: tf.Tensor, strip_pixels: int = networks.STRIP_PIXELS) -> tf.Tensor:
         """Enhances a batch; see `CurveGraph.enhance`."""
@@ -60,72 +58,41 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def enhance_array(self, images: np.ndarray, strip_pixels: int = networks.STRIP_PIXELS) -> np.ndarray:
         """Enhances a batch of NumPy pictures; see `CurveGraph.enhance`."""
-        if self._model.scale_factor > 1:
-            tensor = tf.convert_to_tensor(images)
-            return self.bend(tensor, self.curve_map(tensor, strip_pixels), strip_pixels).numpy()
-        images = np.ascontiguousarray(images)
-        result = np.empty_like(images)
-        requests = self._compiled(images.dtype)
-
-        def enhance_strip(index: int, first: int, last: int, top: int, bottom: int) -> None:
-            one, two = requests.get()
-            try:
-                curve = _infer(one, images[index : index + 1, first:last])[0, top - first : bottom - first]
-                _bend(two, images[index, top:bottom], curve, result[index, top:bottom])
-            finally:
-                requests.put((one, two))
-
-        self._each_strip(images.shape, strip_pixels, enhance_strip)
-        return result
+        if self._model.scale_factor == 1:
+            return self._run(images, np.empty_like(images, order="C"), strip_pixels, bend=True)
+        tensor = tf.convert_to_tensor(images)
+        return self.bend(tensor, self.curve_map(tensor, strip_pixels), strip_pixels).numpy()
 
     def curve_map(self, images: tf.Tensor, strip_pixels: int = networks.STRIP_PIXELS) -> tf.Tensor:
         """Predicts the curve map alone; see `CurveGraph.curve_map`."""
         small = self.shrink(images, strip_pixels).numpy()
         result = np.empty((*small.shape[:3], self._model.curve_channels), np.float32)
-        requests = self._compiled(small.dtype)
+        return tf.convert_to_tensor(self._run(small, result, strip_pixels, bend=False))
 
-        def predict_strip(index: int, first: int, last: int, top: int, bottom: int) -> None:
-            one, two = requests.get()
-            try:
-                curve = _infer(one, small[index : index + 1, first:last])
-                result[index, top:bottom] = curve[0, top - first : bottom - first]
-            finally:
-                requests.put((one, two))
-
-        self._each_strip(small.shape, strip_pixels, predict_strip)
-        return tf.convert_to_tensor(result)
-
-    def _each_strip(self, shape: tuple[int, ...], strip_pixels: int, function: Any) -> None:
-        """Calls `function(picture, *strip)` for every strip of `plan_strips` of every picture."""
-        planned = plan_strips(*shape[1:3], halo=self._model.halo, strip_pixels=strip_pixels, streams=self._streams)
-        jobs = [self._pool.submit(function, index, *strip) for index in range(shape[0]) for strip in planned]
-        for job in jobs:
-            job.result()
-
-    def _compiled(self, dtype: np.dtype) -> queue.SimpleQueue:
-        """Returns the pairs of requests (map, bending) for an image type, one for each stream; compiles once."""
+    def _run(self, images: np.ndarray, result: np.ndarray, strip_pixels: int, *, bend: bool) -> np.ndarray:
+        images = np.ascontiguousarray(images)
+        strips = plan_strips(*images.shape[1:3], halo=self._model.halo, strip_pixels=strip_pixels)
         with self._lock:
-            if dtype.name not in self._requests:
-                core = ov.Core()
-                # The map's own end, tanh, stays float32: the hint is for what comes before the last convolution.
-                graph = core.compile_model(
-                    self._map_model(dtype), "CPU", {**self._settings, "INFERENCE_PRECISION_HINT": self._hint}
-                )
-                bend = core.compile_model(
-                    _bend_model(dtype, self._model.curve_channels),
-                    "CPU",
-                    {**self._settings, "INFERENCE_PRECISION_HINT": "f32"},
-                )
-                pairs: queue.SimpleQueue = queue.SimpleQueue()
-                for _ in range(self._streams):
-                    pairs.put((graph.create_infer_request(), bend.create_infer_request()))
-                self._requests[dtype.name] = pairs
-            return self._requests[dtype.name]
+            for index, (first, last, top, bottom) in itertools.product(range(len(images)), strips):
+                strip = images[index : index + 1, first:last]
+                if strip.dtype == np.uint16:  # of which the runtime itself makes wrong numbers
+                    strip = contracts.to_float(strip)
+                request = self._request(*strip.shape[1:3], strip.dtype.name, bend)
+                request.infer({0: strip}, share_inputs=True)
+                made = request.get_output_tensor(0).data[0, top - first : bottom - first]
+                result[index, top:bottom] = contracts.to_type(made, result.dtype)
+        return result
 
-    def _map_model(self, dtype: np.dtype) -> ov.Model:
-        """[1, h, w, 3] of `dtype` -> the curve map, [1, h, w, C] float32."""
-        image = op.parameter([1, -1, -1, 3], dtype)
-        x = op.transpose(_to_float(image, dtype), np.array([0, 3, 1, 2]))
+    def _compile(self, rows: int, width: int, dtype: str, bend: bool) -> Any:
+        """Returns a model's request: [1, rows, width, 3] uint8 or float32 -> the same, or the float32 curve map."""
+        image = op.parameter([1, rows, width, 3], np.dtype(dtype))
+        picture = image if dtype == "float32" else _scaled(op.convert(image, np.float32), 1 / 255)
+        result = op.transpose(self._convolve(op.transpose(picture, np.array([0, 3, 1, 2]))), np.array([0, 2, 3, 1]))
+        result = _bent(picture, result, (rows, 3 * width), dtype) if bend else op.tanh(result)
+        model = ov.Model([result], [image])
+        return ov.Core().compile_model(model, "CPU", self._settings).create_infer_request()
+
+    def _convolve(self, x: Any) -> Any:  # the curve map before tanh
         one, two, three, four, five, six, seven = self._weights
         x1 = op.relu(_convolution(one, x))
         x2 = op.relu(_convolution(two, x1))
@@ -133,64 +100,36 @@ class OpenVinoGraph(networks.CurveGraph):
         x4 = op.relu(_convolution(four, x3))
         x5 = op.relu(_convolution(five, x3, x4))
         x6 = op.relu(_convolution(six, x2, x5))
-        curve = op.tanh(_convolution(seven, x1, x6))
-        return ov.Model([op.transpose(curve, np.array([0, 2, 3, 1]))], [image])
+        return _convolution(seven, x1, x6)
 
 
-def plan_strips(
-    height: int, width: int, *, halo: int, strip_pixels: int, streams: int
-) -> list[tuple[int, int, int, int]]:
+def plan_strips(height: int, width: int, *, halo: int, strip_pixels: int) -> list[tuple[int, int, int, int]]:
     """Returns the strips of a picture: (first, last, top, bottom), rows first..last being read to make top..bottom.
 
-    All read the same count of rows, so that the runtime prepares itself for one shape, and there is a whole number of
-    strips for each stream where the picture is high enough.
+    There are about `strip_pixels` pixels to a strip, and all read the same count of rows, so that one model does them.
     """
-    count = 1
-    if height > 2 * halo and height * width > strip_pixels:
-        count = min(-(-height * width // (strip_pixels * streams)) * streams, height - 2 * halo)
+    count = max(1, min(-(-height * width // strip_pixels), height - 2 * halo))
     rows = -(-(height + 2 * halo * (count - 1)) // count)
     starts = [index * (height - rows) // max(1, count - 1) for index in range(count)]
     cuts = [0, *(start + halo for start in starts[1:]), height]
     return [(start, start + rows, *cut) for start, cut in zip(starts, itertools.pairwise(cuts), strict=True)]
 
 
-def _infer(request: Any, strip: np.ndarray) -> np.ndarray:
-    """Returns the result in the request's own memory: to be read before the request is used again."""
-    request.infer({0: strip}, share_inputs=True)
-    return request.get_output_tensor(0).data
+def _bent(picture: Any, curve: Any, shape: tuple[int, int], dtype: str) -> Any:
+    """Bends the picture along the curve map, given before tanh; clips and rounds. See `CurveNetwork.apply_curve`.
 
-
-def _bend(request: Any, image: np.ndarray, curve: np.ndarray, result: np.ndarray) -> None:
-    """Bends [h, w, 3] along [h, w, C] into `result`, chunk by chunk; the last one overlaps the one before it."""
-    x, r, y = image.reshape(-1, 3), curve.reshape(-1, curve.shape[-1]), result.reshape(-1, 3)
-    if len(x) < BEND_PIXELS:
-        fill = ((0, BEND_PIXELS - len(x)), (0, 0))
-        request.infer({0: np.pad(x, fill), 1: np.pad(r, fill)}, share_inputs=True)
-        y[:] = request.get_output_tensor(0).data[: len(y)]
-        return
-    for start in range(0, len(x), BEND_PIXELS):
-        chunk = slice(min(start, len(x) - BEND_PIXELS), min(start + BEND_PIXELS, len(x)))
-        request.infer({0: x[chunk], 1: r[chunk]}, share_inputs=True)
-        y[chunk] = request.get_output_tensor(0).data
-
-
-def _bend_model(dtype: np.dtype, channels: int) -> ov.Model:
-    """[n, 3] of `dtype` in [0, its maximum] and [n, C] float32 -> [n, 3] of `dtype`; see `CurveNetwork.apply_curve`."""
-    image, curve = op.parameter([BEND_PIXELS, 3], dtype), op.parameter([BEND_PIXELS, channels], np.float32)
-    x = _to_float(image, dtype)
-    steps = [curve] * curves.ITERATIONS if channels == 3 else op.split(curve, 1, curves.ITERATIONS).outputs()
-    for step in steps:
+    In two dimensions, `shape`: the runtime's loop then runs along whole rows and not along three channels.
+    """
+    x = op.reshape(picture, np.array(shape), False)
+    channels = curve.shape[-1]
+    parts = [curve] if channels == 3 else op.split(curve, 3, curves.ITERATIONS).outputs()
+    steps = [op.tanh(op.reshape(part, np.array(shape), False)) for part in parts]
+    for step in steps if channels > 3 else steps * curves.ITERATIONS:
         x = op.multiply(x, op.add(op.subtract(_constant(1), step), op.multiply(step, x)))
     x = op.clamp(x, 0.0, 1.0)
-    if dtype != np.float32:
-        x = op.convert(op.add(op.multiply(x, _constant(np.iinfo(dtype).max)), _constant(0.5)), dtype)
-    return ov.Model([x], [image, curve])
-
-
-def _to_float(image: Any, dtype: np.dtype) -> Any:
-    if dtype == np.float32:
-        return image
-    return op.multiply(op.convert(image, np.float32), _constant(1 / np.iinfo(dtype).max))
+    if dtype != "float32":
+        x = op.convert(op.add(_scaled(x, 255), _constant(0.5)), np.uint8)
+    return op.reshape(x, np.array(picture.shape), False)
 
 
 def _convolution(weights: tuple[np.ndarray | None, np.ndarray, np.ndarray], *inputs: Any) -> Any:
@@ -209,5 +148,13 @@ def _convolution(weights: tuple[np.ndarray | None, np.ndarray, np.ndarray], *inp
     return total
 
 
+def _scaled(x: Any, factor: float) -> Any:
+    return op.multiply(x, _constant(factor))
+
+
 def _constant(value: Any) -> Any:
     return op.constant(np.ascontiguousarray(value, np.float32))
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
