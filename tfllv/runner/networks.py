@@ -40,9 +40,14 @@ class CurveGraph(tf.Module):
       model: a `tfllv.models.curve.CurveNetwork` with its weights.
       precision: `float32`, or `bfloat16` for the convolutions.
 
+    Attributes:
+      strip_pixels: of a strip, where none are asked for.
+
     Raises:
       ValueError: if `precision` is unknown.
     """
+
+    strip_pixels = STRIP_PIXELS
 
     def __init__(self, model: Any, *, precision: str = "float32"):
         super().__init__(name="curve_graph")
@@ -176,9 +181,9 @@ class CurveEnhancer(enhancers.Enhancer):
         else:
             self.graph = CurveGraph(model, precision=precision)
 
-    def _enhance(self, image: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
+    def _enhance(self, image: np.ndarray, strip_pixels: int | None = None) -> np.ndarray:
         batch = image if image.ndim == 4 else image[None]
-        result = self.graph.enhance_array(batch, strip_pixels)
+        result = self.graph.enhance_array(batch, strip_pixels or self.graph.strip_pixels)
         return result if image.ndim == 4 else result[0]
 
     def __call__(self, image: Any) -> np.ndarray:

@@ -22,6 +22,8 @@ from tfllv import contracts
 from tfllv.models import curve as curves
 from tfllv.runner import networks
 
+# Measured best beside other work in the cache; fewer pay for their halo rows.
+STRIP_PIXELS = 40_000
 # Compiled models that are kept; each holds the activations of a strip.
 MOST_MODELS = 4
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -41,6 +43,8 @@ class OpenVinoGraph(networks.CurveGraph):
       ValueError: if `precision` is unknown.
     """
 
+    strip_pixels = STRIP_PIXELS
+
     def __init__(self, model: Any, *, precision: str = "float32"):
         super().__init__(model, precision=precision)
         self._settings = {
@@ -52,18 +56,18 @@ class OpenVinoGraph(networks.CurveGraph):
         self._request = functools.lru_cache(MOST_MODELS)(self._compile)
         self._lock = threading.Lock()
 
-    def enhance(self, images: tf.Tensor, strip_pixels: int = networks.STRIP_PIXELS) -> tf.Tensor:
+    def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Enhances a batch; see `CurveGraph.enhance`."""
         return tf.convert_to_tensor(self.enhance_array(images.numpy(), strip_pixels))
 
-    def enhance_array(self, images: np.ndarray, strip_pixels: int = networks.STRIP_PIXELS) -> np.ndarray:
+    def enhance_array(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Enhances a batch of NumPy pictures; see `CurveGraph.enhance`."""
         if self._model.scale_factor == 1:
             return self._run(images, np.empty_like(images, order="C"), strip_pixels, bend=True)
         tensor = tf.convert_to_tensor(images)
         return self.bend(tensor, self.curve_map(tensor, strip_pixels), strip_pixels).numpy()
 
-    def curve_map(self, images: tf.Tensor, strip_pixels: int = networks.STRIP_PIXELS) -> tf.Tensor:
+    def curve_map(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
         """Predicts the curve map alone; see `CurveGraph.curve_map`."""
         small = self.shrink(images, strip_pixels).numpy()
         result = np.empty((*small.shape[:3], self._model.curve_channels), np.float32)
