@@ -68,6 +68,14 @@ def test_bfloat16_stays_fifty_decibels_from_float32(name, scale, rng):
     assert -10 * np.log10(error + 1e-20) >= 50
 
 
+def test_without_bfloat16_instructions_float32_is_used(monkeypatch, rng):
+    exact = graphs("sgz", 1)[1]
+    monkeypatch.setattr(openvino.ov.Core, "get_property", lambda *_: ["FP32"])
+    images = rng.random((1, 31, 22, 3), dtype=np.float32)
+    graph = openvino.OpenVinoGraph(models.build("sgz", scale_factor=1), precision="bfloat16")
+    assert np.array_equal(graph.enhance_array(images), exact.enhance_array(images))
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("name", "scale"), [("sgz", 1), ("sgz", 12), ("zero_dce", 1)])
 def test_whole_numbers_are_rounded_in_the_graph(name, scale, kind, rng):

@@ -26,7 +26,6 @@ from tfllv.runner import networks
 STRIP_PIXELS = 40_000
 # Compiled models that are kept; each holds the activations of a strip.
 MOST_MODELS = 4
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoGraph(networks.CurveGraph):
@@ -47,10 +46,12 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def __init__(self, model: Any, *, precision: str = "float32"):
         super().__init__(model, precision=precision)
+        able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._settings = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": _processors(),
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            # Where the processor cannot, the runtime would imitate bfloat16, slower than float32.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" and able else "f32",
         }
         self._weights = [networks.fold(layer) for layer in model.convolutions]
         self._request = functools.lru_cache(MOST_MODELS)(self._compile)
