@@ -38,7 +38,10 @@ class DoubleAndJoin(layers.Layer):
         """Returns ([B, ceil(H / 2), ceil(W / 2), C], [B, H, W, D]) as [B, H, W, C + D]."""
         coarse, fine = inputs
         _, height, width, _ = ops.shape(fine)
-        doubled = ops.repeat(ops.repeat(coarse, 2, axis=1), 2, axis=2)
+        batch, rows, columns, channels = ops.shape(coarse)
+        # Not by `ops.repeat`, behind which LiteRT's converter no longer knows how many channels there are.
+        wide = ops.reshape(ops.concatenate([coarse, coarse], axis=-1), (batch, rows, 2 * columns, channels))
+        doubled = ops.reshape(ops.concatenate([wide, wide], axis=2), (batch, 2 * rows, 2 * columns, channels))
         return ops.concatenate([doubled[:, :height, :width], fine], axis=-1)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple[int | None, ...]:
