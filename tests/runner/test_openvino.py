@@ -60,6 +60,15 @@ def test_strips_cover_each_row_once_with_its_surroundings(height, strip_pixels):
         assert 0 <= first <= max(0, top - halo) and min(height, bottom + halo) <= last <= height
 
 
+def test_strips_of_a_wide_picture_are_not_mostly_surroundings():
+    def heights(strip_pixels):
+        plan = openvino.plan_strips(400, 6000, halo=7, strip_pixels=strip_pixels)
+        return {bottom - top for *_, top, bottom in plan}
+
+    assert min(heights(openvino.STRIP_PIXELS)) >= 24 and max(heights(openvino.STRIP_PIXELS)) < 40
+    assert max(heights(12_000)) < 10
+
+
 @pytest.mark.parametrize(("name", "scale"), NETWORKS)
 def test_bfloat16_stays_fifty_decibels_from_float32(name, scale, rng):
     expected, _, graph = graphs(name, scale)

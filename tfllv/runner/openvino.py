@@ -112,7 +112,10 @@ def plan_strips(height: int, width: int, *, halo: int, strip_pixels: int) -> lis
     """Returns the strips of a picture: (first, last, top, bottom), rows first..last being read to make top..bottom.
 
     There are about `strip_pixels` pixels to a strip, and all read the same count of rows, so that one model does them.
+    A strip of a wide picture is not lower than four halos, unless less than `STRIP_PIXELS` is asked for.
     """
+    if strip_pixels >= STRIP_PIXELS:
+        strip_pixels = max(strip_pixels, 4 * halo * width)
     count = max(1, min(-(-height * width // strip_pixels), height - 2 * halo))
     rows = -(-(height + 2 * halo * (count - 1)) // count)
     starts = [index * (height - rows) // max(1, count - 1) for index in range(count)]
