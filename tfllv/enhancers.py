@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -207,11 +208,15 @@ class Enhancer:
         return self.__call__
 
 
+def shipped_weights(name: str) -> pathlib.Path | None:
+    """Returns the file that the package carries for a method, None where it carries none or needs none."""
+    network = METHODS[name].network or name
+    return models.shipped_weights(network) if network in models.MODELS else None
+
+
 def needs_weights(name: str) -> bool:
     """Whether the method runs only with weights of the user's own: it is a network, and none are shipped for it."""
-    method = METHODS[name]
-    network = method.network or name
-    return method.kind == "network" and (network not in models.MODELS or models.shipped_weights(network) is None)
+    return METHODS[name].kind == "network" and shipped_weights(name) is None
 
 
 def check_runtime(name: str, runtime: str) -> None:

@@ -83,4 +83,10 @@ def test_a_network_without_a_picture_is_refused(weights):
 
 def test_methods_that_need_weights_are_known():
     assert enhancers.needs_weights("multitask") and enhancers.needs_weights("mirnet")
+    carried = {name: enhancers.shipped_weights(name) for name in enhancers.METHODS}
+    assert {name: path.name for name, path in carried.items() if path} == {
+        "sgz": "sgz.weights.h5",
+        "mirnet_small": "mirnet_small.weights.h5",
+        "diffusion": "diffusion_unet_small.weights.h5",
+    }
     assert not enhancers.needs_weights("sgz") and not enhancers.needs_weights("clahe")

@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 import tfllv
-from tfllv import contracts, enhancers, metrics, models
+from tfllv import contracts, enhancers, metrics
 from tfllv.evaluate import method_process, network_cost
 from tfllv.inputs import image_files
 
@@ -169,9 +169,10 @@ def choose_methods(methods: str | Sequence[str]) -> list[str]:
 
 
 def _check_weights(weights: dict[str, str], names: list[str]) -> dict[str, str]:
+    networks = [name for name, method in enhancers.METHODS.items() if method.kind == "network"]
     for name, file in weights.items():
-        if name not in models.MODELS or name not in names:
-            hint = contracts.nearest_name(name, set(models.MODELS) & set(names) or models.MODELS)
+        if name not in networks or name not in names:
+            hint = contracts.nearest_name(name, set(networks) & set(names) or networks)
             raise ValueError(f"`weights` must be for a network that is compared. Received: '{name}'; {hint}")
         if not pathlib.Path(file).is_file():
             raise ValueError(f"`weights` must be a file. Received: '{file}', which does not exist.")
@@ -235,7 +236,7 @@ class _Bench:
         method = enhancers.METHODS[name]
         about = {"kind": method.kind, "summary": method.summary, "source": method.source}
         if method.kind == "network":
-            about["weights"] = pathlib.Path(weights or models.shipped_weights(name) or "").name
+            about["weights"] = pathlib.Path(weights or enhancers.shipped_weights(name) or "").name
         self._add_row(name, about, result)
 
     def _add_row(self, name: str, about: dict[str, Any], result: dict[str, Any]) -> None:
