@@ -5,11 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib
-import json
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import keras
@@ -180,61 +176,3 @@ def test_no_module_of_a_network_imports_tensorflow(name):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(word.split(".")[0] == "tensorflow" for word in names), path.name
-
-
-REPLICAS_SCRIPT = """
-import json, sys
-import keras, numpy as np, tensorflow as tf
-from tfllv import models
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-images = np.random.default_rng(1).uniform(0, 1, (4, 12, 12, 3)).astype(np.float32)
-
-def train(devices, name, options):
-    # Collective reductions are numbered by process, and clash once a second network of another size follows.
-    strategy = tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
-    with strategy.scope():
-        network = models.build(name, **options)
-        optimizer = keras.optimizers.SGD(0.1)
-        optimizer.build(network.trainable_variables)
-
-    def step(batch):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(network(batch, training=True)["image"])) / len(devices)
-        values = [variable.value for variable in network.trainable_variables]
-        optimizer.apply_gradients(zip(tape.gradient(loss, values), network.trainable_variables))
-
-    share = len(images) // len(devices)
-    parts = iter([images[share * index : share * (index + 1)] for index in range(len(devices))])
-    batch = strategy.experimental_distribute_values_from_function(lambda context: tf.constant(next(parts)))
-    for _ in range(3):
-        strategy.run(tf.function(step), args=(batch,))
-    return network.get_weights()
-
-for name, options in json.loads(sys.argv[1]).items():
-    start = models.build(name, **options).get_weights()
-    one, two = train(["CPU:0"], name, options), train(["CPU:0", "CPU:1"], name, options)
-    moved = max(np.abs(a - b).max() for a, b in zip(start, one))
-    apart = max(np.abs(a - b).max() for a, b in zip(one, two))
-    print(name, moved, apart)
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_learn_what_one_does():
-    # In a process of its own: TensorFlow must be told of the second device before it starts.
-    table = {name: row.options for name, row in ROWS.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS_SCRIPT, json.dumps(table)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert {line[0] for line in lines} == set(ROWS)
-    for name, moved, apart in lines:
-        assert float(moved) > 1e-4, name
-        assert float(apart) < 1e-6, name  # float32: the sum of two halves against the whole
