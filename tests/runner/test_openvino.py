@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import sys
 from concurrent import futures
 
 import numpy as np
@@ -103,6 +105,29 @@ def test_plain_convolutions_run_too(rng):
     model = models.build("sgz", scale_factor=1, conv_type="tc")
     images = rng.random((1, 30, 20, 3), dtype=np.float32)
     np.testing.assert_allclose(openvino.OpenVinoGraph(model).enhance_array(images), model(images)["image"], atol=1e-5)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sigaltstack is Linux's here")
+def test_the_thread_keeps_its_stack_for_signals(rng):
+    def stack():
+        found = openvino.SignalStack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found))
+        return found.ss_sp, found.ss_flags, found.ss_size
+
+    def run():
+        before = stack()
+        graph = openvino.OpenVinoGraph(models.build("sgz", scale_factor=1))
+        graph.enhance_array(rng.random((1, 33, 27, 3), dtype=np.float32))
+        return before, stack()
+
+    for before, after in (run(), futures.ThreadPoolExecutor(1).submit(run).result()):
+        assert before == after
+    with openvino.kept_signal_stack():
+        memory = ctypes.create_string_buffer(1 << 16)
+        other = openvino.SignalStack(ctypes.addressof(memory), 0, 1 << 16)
+        before = stack()
+        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(other), None) == 0 and stack() != before
+    assert stack() == before
 
 
 def test_several_threads_may_call_one_enhancer(rng):

@@ -7,10 +7,14 @@ would not fuse the eight iterations of the curve into one loop, and take twice a
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import itertools
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,7 +50,8 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def __init__(self, model: Any, *, precision: str = "float32"):
         super().__init__(model, precision=precision)
-        able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        with kept_signal_stack():
+            able = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._settings = {
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": _processors(),
@@ -77,7 +82,7 @@ class OpenVinoGraph(networks.CurveGraph):
     def _run(self, images: np.ndarray, result: np.ndarray, strip_pixels: int, *, bend: bool) -> np.ndarray:
         images = np.ascontiguousarray(images)
         strips = plan_strips(*images.shape[1:3], halo=self._model.halo, strip_pixels=strip_pixels)
-        with self._lock:
+        with self._lock, kept_signal_stack():
             for index, (first, last, top, bottom) in itertools.product(range(len(images)), strips):
                 strip = images[index : index + 1, first:last]
                 if strip.dtype == np.uint16:  # of which the runtime itself makes wrong numbers
@@ -106,6 +111,30 @@ class OpenVinoGraph(networks.CurveGraph):
         x5 = op.relu(_convolution(five, x3, x4))
         x6 = op.relu(_convolution(six, x2, x5))
         return _convolution(seven, x1, x6)
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("ss_sp", ctypes.c_void_p), ("ss_flags", ctypes.c_int), ("ss_size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Gives the calling thread its stack for signals back.
+
+    The runtime (2026.4) sets one where it asks what the processor can, and frees it but leaves it set: the next signal
+    with a Python handler, such as Ctrl-C, would end the process by a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    library, before = ctypes.CDLL(None), SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
 
 
 def plan_strips(height: int, width: int, *, halo: int, strip_pixels: int) -> list[tuple[int, int, int, int]]:
