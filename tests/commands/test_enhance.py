@@ -155,7 +155,15 @@ def test_an_interrupt_ends_with_130_and_whole_files_only(photos):
         Image.fromarray(np.full((600, 800, 3), number, np.uint8)).save(photos / f"in/{number:02d}.png")
     words = [sys.executable, "-m", "tfllv", "enhance", "in", "-o", "out", "--method", "lime", "--threads", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background job, which these tests may be, ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         while not list((photos / "out").glob("*.png")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
