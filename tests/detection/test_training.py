@@ -300,6 +300,11 @@ def test_labels_lose_their_padding_and_the_losses_are_the_same_to_the_bit(found)
 
 
 @needs_tfod
+def test_pictures_are_resized_before_they_are_normalised_and_come_out_the_same(found):
+    assert found["order"]["error"] < 5e-6 and found["order"]["shapes"] == 0
+
+
+@needs_tfod
 def test_the_mask_head_sees_each_place_of_a_proposal_and_the_other_heads_the_vector_too(found):
     seen = found["mask_features"]
     assert seen["shape"] == [3, 7, 7, 1024 + 16]

@@ -227,6 +227,24 @@ def padding(config, run):
     }
 
 
+def order():
+    """How far pictures that are resized before they are normalised are from TFOD's, and how many shapes differ."""
+    import tensorflow as tf
+    from object_detection.builders import model_builder
+
+    config = pipeline.load(HERE.parents[1] / "pipelines" / "ssd_efficientdet_d0_256x256_smoke.config")
+    errors, shapes = [], 0
+    for fill in ([], [1.0, 2.0, 3.0]):
+        config.model.ssd.image_resizer.keep_aspect_ratio_resizer.per_channel_pad_value[:] = fill
+        model = model_builder.build(config.model, is_training=True, add_summaries=False)
+        for size in ((300, 410), (410, 300), (90, 100)):
+            images = tf.constant(np.random.default_rng(0).uniform(0, 255, (2, *size, 3)), tf.float32)
+            (one, shape), (two, same) = model.preprocess(images), inputs.scale_before_normalizing(model)(images)
+            errors.append(float(np.abs(one - two).max()))
+            shapes += int((shape.numpy() != same.numpy()).any())
+    return {"error": max(errors), "shapes": shapes}
+
+
 def on_the_fly(config, run):
     """The first batch, as it is and darkened, then enhanced; and what the functions themselves make of its pictures."""
     from tfllv import contracts, enhancers
@@ -265,6 +283,7 @@ def main(folder):
     found, run, config = train_and_resume(folder)
     found["fly"] = on_the_fly(config, run)
     found["padding"] = padding(config, run)
+    found["order"] = order()
     found["refresh"] = refresh(run)
     found["nan"], found["nothing_saved"] = stop_at_nan(run, folder)
     found["tuned"] = fine_tune(folder)

