@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage, stats
 
 from tfllv.inputs import files
-from tfllv.ops import camera, dark_recipes, darken
+from tfllv.ops import buffers, camera, camera_loops, dark_recipes, darken
 
 ROOT = pathlib.Path(__file__).parents[2]
 VARIANTS = [
@@ -152,7 +152,12 @@ def test_arrays_need_no_tensorflow():
 
 
 def noise(seed, shape=(400, 640, 3)):
-    return camera.Draws((seed, 0)).add_noise(1, np.zeros(shape, np.float32), 1.0)
+    return add_noise(seed, 1, np.zeros(shape, np.float32), variance=1.0)
+
+
+def add_noise(seed, stream, values, **amounts):
+    picture = camera.Curved(np.empty(0, np.uint8), np.empty(256, np.float32), values)
+    return camera.Draws((seed, 0)).add_noise(stream, picture, **amounts)
 
 
 def test_noise_is_standard_normal_and_white():
@@ -169,7 +174,7 @@ def test_noise_is_standard_normal_and_white():
 
 
 def test_noise_of_other_seeds_streams_and_runs_is_another():
-    values = [noise(1), noise(2), camera.Draws((1, 0)).add_noise(2, np.zeros((400, 640, 3), np.float32), 1.0)]
+    values = [noise(1), noise(2), add_noise(1, 2, np.zeros((400, 640, 3), np.float32), variance=1.0)]
     for i in range(3):
         for j in range(i):
             assert abs(np.mean(values[i] * values[j])) < 0.01
@@ -179,7 +184,7 @@ def test_noise_of_other_seeds_streams_and_runs_is_another():
 
 def test_noise_takes_the_deviation_of_each_value():
     signal = np.repeat(np.array([0.0, 0.1, 0.9], np.float32), 30_000).reshape(3, 100, 300)
-    noisy = camera.Draws((1, 0)).add_noise(1, signal.copy(), camera.sensor_deviation(0.02, 1e-4))
+    noisy = add_noise(1, 1, signal.copy(), shot=0.02, variance=1e-4)
     assert (noisy - signal).std((1, 2)) == pytest.approx(np.sqrt(0.02 * signal[:, 0, 0] + 1e-4), rel=0.03)
 
 
@@ -197,6 +202,45 @@ def test_noise_is_visible_in_a_flat_patch(recipe, least):
 def test_noise_of_the_published_order_is_lost():
     levels = darken.darken(np.full((64, 64, 3), 0.6, np.float32), "statistical", 1, reference=True) * 255
     assert levels.std((0, 1)).max() < 0.3
+
+
+def test_powers_are_those_of_numpy_and_zero_stays_zero():
+    base = np.concatenate([[0], np.geomspace(1e-9, 1, 10_001)]).astype(np.float32)
+    for exponent in (1 / 3.5, 1 / 2.2, 1, 2.2, 8):
+        expected = base.astype(np.float64) ** exponent
+        found = camera.power(base.copy(), exponent)
+        np.testing.assert_allclose(found[expected > 1e-9], expected[expected > 1e-9], rtol=5e-6)
+        assert found[0] == 0 and found.max() <= 1 + 1e-6
+
+
+def test_memory_is_used_again_when_nothing_refers_to_it():
+    buffers._spare.clear()
+    one = buffers.empty((480, 640, 3))
+    place, view = one.ctypes.data, one[1:]
+    assert place % 64 == 0
+    del one
+    assert buffers.empty((480, 640, 3)).ctypes.data != place, "a view still refers to it"
+    del view
+    # Freed the other way round: the last to come back is the first to go out.
+    assert place in {each.ctypes.data for each in [buffers.empty((480, 640, 3)) for _ in range(2)]}
+    many = [buffers.empty((1024, 1024, 3)) for _ in range(10)]
+    del many
+    assert 4 <= sum(units * len(blocks) for units, blocks in buffers._spare.items()) * buffers._UNIT / 2**20 <= 64
+    small = buffers.empty((8, 8, 3))
+    assert small.ctypes.data % 64 == 0 and not buffers._spare[0]
+
+
+def test_recipes_run_where_nothing_can_be_kept_on_disk(tmp_path):
+    code = """if True:
+        import numba.core.caching as caching
+        for locator in caching.CacheImpl._locator_classes:
+            locator.from_function = classmethod(lambda *args: None)
+        import numpy as np
+        from tfllv.ops import darken
+        print(darken.darken(np.full((2, 2, 3), 200, np.uint8), "gamma_noise", 1).shape)
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0 and run.stdout == "(2, 2, 3)\n", run.stderr
 
 
 # The recipes.
@@ -257,7 +301,9 @@ def test_the_mosaic_is_filled_in_as_by_a_normalised_convolution(size):
     cross = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
     kernels = (diagonal, cross, diagonal)
     expected = np.stack([ndimage.convolve(seen[..., i], kernels[i], mode="mirror") for i in range(3)], -1)
-    result = camera.join_cells(camera.demosaic(camera.mosaic(image)), height, width, finish=lambda planes: planes)
+    raw = camera.curve(image, lambda values: values).mosaic().values
+    result = np.empty_like(image)
+    camera_loops.develop(raw, result, np.float32([1, 1, 0]), np.float32(1), False)
     np.testing.assert_allclose(result, expected[:height, :width], atol=1e-6)
 
 

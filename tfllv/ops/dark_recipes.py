@@ -11,10 +11,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 
-from tfllv.ops import camera
+from tfllv.ops import buffers, camera, camera_loops
 
 Options = Mapping[str, Any]
 
@@ -40,16 +39,18 @@ _SRGB_TO_XYZ = np.array(
 
 # Nodes and weights for the mean of a function of a normal variate (Gauss-Hermite, 5 points).
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-_EXPOSURES = np.geomspace(1e-5, 1.0, 29)
+_NODES, _WEIGHTS = _NODES.astype(np.float32), _WEIGHTS / _WEIGHTS.sum()
+_EXPOSURES = np.geomspace(1e-5, 1.0, 17).astype(np.float32)
+_LOG_EXPOSURES = np.log(_EXPOSURES)
 
 
 def gamma_noise(image: np.ndarray, draws: camera.Draws, options: Options) -> np.ndarray:
     """Darkens by x ** gamma, then adds normal noise; the variance is that of the picture on [-1, 1]."""
     uniforms = draws.uniforms(0, 2)
     gamma = camera.between(uniforms[0], options["gamma"])
-    deviation = 0.5 * np.sqrt(camera.between(uniforms[1], options["variance"]))
-    dark = camera.apply_curve(image, lambda values: camera.power(values, gamma))
-    return camera.clip(draws.add_noise(1, dark, deviation))
+    variance = 0.25 * camera.between(uniforms[1], options["variance"])
+    dark = camera.curve(image, lambda values: camera.power(values, gamma))
+    return draws.add_noise(1, dark, variance=variance, clip=True)
 
 
 def statistical(image: np.ndarray, draws: camera.Draws, options: Options) -> np.ndarray:
@@ -62,43 +63,60 @@ def statistical(image: np.ndarray, draws: camera.Draws, options: Options) -> np.
     read = camera.between_logs(uniforms[2], options["read"])
     contrast = camera.between(uniforms[3], options["contrast"])
     saturation = camera.between(uniforms[4], options["saturation"])
-    raw = camera.apply_curve(camera.mosaic(image), _linearize)
-    raw *= np.float32(_find_exposure(image, level, shot, read, contrast))
+    exposure = np.float32(_find_exposure(image, level, shot, read, contrast))
+    light = camera.curve(image, lambda values: _linearize(values) * exposure).mosaic()
     # Not clipped before the colours are filled in: a sensor's black level keeps noise below zero too.
-    draws.add_noise(1, raw, camera.sensor_deviation(shot, read))
+    raw = draws.add_noise(1, light, variance=read, shot=shot)
+    return _develop(raw, image.shape, saturation=saturation, contrast=contrast)
 
-    def finish(linear: np.ndarray) -> np.ndarray:
-        return _develop(camera.clip(camera.saturate(linear, saturation)), contrast)
 
-    return camera.join_cells(camera.demosaic(raw), *image.shape[:2], finish=finish)
+def _develop(
+    raw: np.ndarray,
+    shape: tuple[int, ...],
+    *,
+    saturation: float,
+    contrast: float,
+    light: float = 1.0,
+    published: bool = False,
+) -> np.ndarray:
+    """Fills in the colours of a mosaic [4, h, w] and finishes the picture; see `camera_loops.develop`."""
+    result = buffers.empty(shape)
+    settings = np.array([light, saturation, contrast], np.float32)
+    camera_loops.develop(raw, result, settings, np.float32(1 / _GAMMA), published)
+    return result
 
 
 def _linearize(values: np.ndarray) -> np.ndarray:
     return camera.power(camera.invert_tone(values), _GAMMA)
 
 
-def _develop(linear: np.ndarray, contrast: float) -> np.ndarray:
-    """Linear light to display values, in place: gamma, then the tone curve mixed in by `contrast`."""
-    return camera.add_tone(camera.power(linear, 1 / _GAMMA), contrast)
+@functools.lru_cache(maxsize=1)
+def _linear_levels() -> np.ndarray:
+    return _linearize(np.linspace(0, 1, 256, dtype=np.float32))
 
 
 def _find_exposure(image: np.ndarray, level: float, shot: float, read: float, contrast: float) -> float:
     """Returns the exposure, at most 1, at which the finished picture has the mean `level`.
 
-    The expected result of each of 256 input levels, noise and clipping included, is tabulated at exposures half a stop
-    or so apart; the picture's own levels weight it. Between them the logarithms of both are interpolated.
+    The expected result of each of 256 input levels, noise and clipping included, is tabulated at exposures a stop
+    apart; the picture's own levels weight it. Between them the logarithms of both are interpolated.
     """
     counts = camera.count_levels(camera.sample(image, 64))
-    present = np.flatnonzero(counts)
-    linear = _linearize(np.linspace(0, 1, 256, dtype=np.float32))[present]
-    signal = (_EXPOSURES[:, None] * linear).astype(np.float32)
-    # Demosaicing averages one to four samples of a colour: about half of the variance is left.
-    deviation = np.sqrt((signal * np.float32(shot) + np.float32(read)) * np.float32(0.5))
-    means = np.zeros(len(_EXPOSURES))
-    for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
-        developed = _develop(camera.clip(signal + deviation * np.float32(node)), contrast)
-        means += weight * (developed * counts[present]).sum(1) / counts.sum()
-    return float(np.exp(np.interp(np.log(level), np.log(np.maximum(means, 1e-9)), np.log(_EXPOSURES))))
+    means = np.empty(len(_EXPOSURES))
+    camera_loops.expect_means(
+        _linear_levels(),
+        counts,
+        _EXPOSURES,
+        _NODES,
+        _WEIGHTS,
+        # Demosaicing averages one to four samples of a colour: about half of the variance is left.
+        np.float32(shot / 2),
+        np.float32(read / 2),
+        np.float32(1 / _GAMMA),
+        np.float32(contrast),
+        means,
+    )
+    return float(np.exp(np.interp(np.log(level), np.log(np.maximum(means, 1e-9)), _LOG_EXPOSURES)))
 
 
 def _published(image: np.ndarray, draws: camera.Draws, version: int) -> np.ndarray:
@@ -108,21 +126,17 @@ def _published(image: np.ndarray, draws: camera.Draws, version: int) -> np.ndarr
     picture it started from.
     """
     amounts = _V1 if version == 1 else _draw_v2(draws)
-    raw = camera.apply_curve(camera.mosaic(image), _linearize)
     shot, read = amounts["noise"] * _SHOT, amounts["noise"] * _READ
-    camera.clip(draws.add_noise(1, raw, camera.sensor_deviation(shot, read)))
-
-    def finish(linear: np.ndarray) -> np.ndarray:
-        linear *= np.float32(amounts["illumination"])
-        camera.clip(camera.add_tone(camera.clip(linear), amounts["contrast"]))
-        np.maximum(camera.saturate(linear, amounts["saturation"]), np.float32(1e-8), out=linear)
-        camera.clip(camera.power(linear, 1 / _GAMMA))
-        linear *= np.float32(255)
-        np.floor(linear, out=linear)
-        linear *= np.float32(1 / 255)
-        return linear
-
-    return camera.join_cells(camera.demosaic(raw), *image.shape[:2], finish=finish)
+    light = camera.curve(image, _linearize).mosaic()
+    raw = draws.add_noise(1, light, variance=read, shot=shot, clip=True)
+    return _develop(
+        raw,
+        image.shape,
+        saturation=amounts["saturation"],
+        contrast=amounts["contrast"],
+        light=amounts["illumination"],
+        published=True,
+    )
 
 
 def _draw_v2(draws: camera.Draws) -> dict[str, float]:
@@ -171,10 +185,13 @@ def photographic(image: np.ndarray, draws: camera.Draws, options: Options) -> np
         values *= np.float32(brightness)
         return values
 
-    dark = camera.apply_curve(image, lower)
-    deviation = camera.sample(dark, 128).std(dtype=np.float64) * dispersion
+    dark = camera.curve(image, lower)
+    counts, levels = camera.count_levels(camera.sample(image, 64)), dark.table.astype(np.float64)
+    mean = np.average(levels, weights=counts)
+    spread = np.average((levels - mean) ** 2, weights=counts)
     # Two independent noises of one value each are one noise of the summed variance.
-    return camera.clip(draws.add_noise(1, dark, float(np.hypot(deviation, color_noise / 255))))
+    variance = float(spread * dispersion**2 + (color_noise / 255) ** 2)
+    return draws.add_noise(1, dark, variance=variance, clip=True)
 
 
 def raw(image: np.ndarray, draws: camera.Draws, options: Options) -> np.ndarray:
@@ -191,18 +208,20 @@ def raw(image: np.ndarray, draws: camera.Draws, options: Options) -> np.ndarray:
     bits = options["bits"][int(uniforms[7] * len(options["bits"]))]
     to_camera, from_camera = _camera_matrices(int(uniforms[8] * len(_XYZ_TO_CAMERA)))
     balance = np.array([red_gain, 1, blue_gain])
-    colors = camera.apply_curve(image, lambda values: camera.power(values, gamma))
-    colors = camera.clip(_mix_colors(colors, to_camera / balance[:, None] * max(light, 0)))
-    camera.clip(draws.add_noise(1, colors, camera.sensor_deviation(shot, read)))
-    colors *= np.float32(2**bits - 1)
-    np.rint(colors, out=colors)
-    colors = camera.clip(_mix_colors(colors, from_camera * balance / (2**bits - 1)))
-    return camera.power(colors, 1 / gamma)
-
-
-def _mix_colors(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Multiplies the colours of [H, W, 3] by a [3, 3] matrix."""
-    return np.asarray(cv2.transform(image, matrix.astype(np.float32)), np.float32)
+    colors = camera.curve(image, lambda values: camera.power(values, gamma))
+    block = 3 * camera_loops.RUN
+    steps = 2**bits - 1
+    camera_loops.see_raw(
+        *colors.flat(),
+        (to_camera / balance[:, None] * max(light, 0)).astype(np.float32),
+        (from_camera * balance / steps).astype(np.float32),
+        *draws.runs(1, -(-image.size // block) * block),
+        np.float32(shot),
+        np.float32(read),
+        np.float32(steps),
+        np.float32(1 / gamma),
+    )
+    return colors.values
 
 
 def _draw_darkness(uniform: float, limits: tuple[float, float]) -> float:

@@ -34,7 +34,7 @@ def darken() -> list[dict]:
         }
         for name in ("gamma_noise", "photographic", "raw", "statistical", None):
             sides[name or "decode alone"] = (_dataset_call(paths, name), _EPOCHS * len(paths))
-        seconds = timing.interleave({name: call for name, (call, _) in sides.items()}, rounds=7, warm_up=1)
+        seconds = timing.interleave({name: call for name, (call, _) in sides.items()}, rounds=15, warm_up=1)
     rates = {name: count / seconds[name] for name, (_, count) in sides.items()}
     published = rates["published gamma_noise"]
     return [
