@@ -153,11 +153,12 @@ def _window(image: Any, ends: tuple[int, int], *, axis: int) -> Any:
 
     first, last = ends
     size = image.shape[axis]
-    begin, count = [0, 0, 0, 0], [-1, -1, -1, -1]
-    begin[axis], count[axis] = max(first, 0), min(last, size) - max(first, 0)
-    padding = [[0, 0]] * 4
-    padding[axis] = [max(-first, 0), max(last - size, 0)]
-    return tf.pad(tf.slice(image, begin, count), padding)
+    begin, end = min(max(first, 0), size), max(min(last, size), 0)
+    start, count, padding = [0, 0, 0, 0], [-1, -1, -1, -1], [[0, 0]] * 4
+    start[axis], count[axis] = begin, max(end - begin, 0)
+    before = min(max(-first, 0), last - first)
+    padding[axis] = [before, last - first - count[axis] - before]
+    return tf.pad(tf.slice(image, start, count), padding)
 
 
 # By operation, a function of TensorFlow's own gradient that returns another.
