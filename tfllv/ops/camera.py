@@ -151,13 +151,12 @@ def invert_tone(values: np.ndarray) -> np.ndarray:
     return np.maximum(values, np.float32(0), out=values)
 
 
-def sample(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns the pixels of an even grid over [H, W, 3], of `side` to 2 `side` steps along the shorter side."""
+def count_levels(image: np.ndarray, side: int = 64) -> np.ndarray:
+    """Returns how many values are nearest to each of the 256 levels: [256] int64.
+
+    Counted are the pixels of an even grid over [H, W, 3], of `side` to 2 `side` steps along the shorter side.
+    """
+    counts = np.zeros(256, np.int64)
     step = max(min(image.shape[:2]) // side, 1)
-    return np.ascontiguousarray(image[::step, ::step])
-
-
-def count_levels(image: np.ndarray) -> np.ndarray:
-    """Returns how many values are nearest to each of the 256 levels: [256] int64."""
-    levels = image if image.dtype == np.uint8 else (image * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    return np.bincount(levels.reshape(-1), minlength=256)
+    camera_loops.count_levels(image, np.float32(1 if image.dtype == np.uint8 else 255), step, counts)
+    return counts

@@ -370,6 +370,15 @@ def _saturate(red: np.ndarray, green: np.ndarray, blue: np.ndarray, factor: floa
 
 
 @compiled
+def count_levels(image: np.ndarray, scale: float, step: int, counts: np.ndarray) -> None:
+    """Adds to counts [256] the levels nearest to image [H, W, 3] times `scale`, at every `step`-th row and column."""
+    for row in range(0, image.shape[0], step):
+        for column in range(0, image.shape[1], step):
+            for color in range(3):
+                counts[int(np.float32(image[row, column, color]) * scale + _HALF)] += 1
+
+
+@compiled
 def expect_means(
     linear: np.ndarray,
     counts: np.ndarray,

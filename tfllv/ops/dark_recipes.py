@@ -101,7 +101,7 @@ def _find_exposure(image: np.ndarray, level: float, shot: float, read: float, co
     The expected result of each of 256 input levels, noise and clipping included, is tabulated at exposures a stop
     apart; the picture's own levels weight it. Between them the logarithms of both are interpolated.
     """
-    counts = camera.count_levels(camera.sample(image, 64))
+    counts = camera.count_levels(image)
     means = np.empty(len(_EXPOSURES))
     camera_loops.expect_means(
         _linear_levels(),
@@ -186,7 +186,7 @@ def photographic(image: np.ndarray, draws: camera.Draws, options: Options) -> np
         return values
 
     dark = camera.curve(image, lower)
-    counts, levels = camera.count_levels(camera.sample(image, 64)), dark.table.astype(np.float64)
+    counts, levels = camera.count_levels(image), dark.table.astype(np.float64)
     mean = np.average(levels, weights=counts)
     spread = np.average((levels - mean) ** 2, weights=counts)
     # Two independent noises of one value each are one noise of the summed variance.
