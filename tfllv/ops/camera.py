@@ -19,14 +19,6 @@ _POOL_KEY = (0x243F6A8885A308D3, 0x13198A2E03707344)
 _LEVELS = np.arange(256, dtype=np.float32) * np.float32(1 / 255)  # as `contracts.to_float`
 
 
-class Runs(NamedTuple):
-    """Runs of 256 standard normals: tables [2^17 + 256], and the bits [runs] that choose a place in each of them."""
-
-    first: np.ndarray
-    second: np.ndarray
-    bits: np.ndarray
-
-
 class Draws:
     """The random numbers of one picture: a pure function of its seed, two whole numbers."""
 
@@ -41,7 +33,7 @@ class Draws:
         """Returns `count` numbers in (0, 1), float64."""
         return ((self.bits(stream, count) >> np.uint64(11)) + 0.5) * 2.0**-53
 
-    def runs(self, stream: int, count: int) -> Runs:
+    def runs(self, stream: int, count: int) -> camera_loops.Runs:
         """Returns noise for `count` values or more, in a twentieth of the time of NumPy's generators.
 
         Each run is the difference of two stretches, of two tables of normals, from random places on. There are 2^32 of
@@ -50,7 +42,7 @@ class Draws:
         """
         runs = -(-count // camera_loops.RUN)
         bits = self.bits(stream, -(-runs // 2)).astype("<u8").view("<u4").astype(np.uint32)
-        return Runs(*_pool(), bits)
+        return camera_loops.Runs(*_pool(), bits)
 
     def add_noise(
         self, stream: int, picture: Curved, *, variance: float, shot: float = 0.0, clip: bool = False
@@ -70,7 +62,7 @@ class Draws:
         runs = self.runs(stream, picture.values.size)
         low, high = (0, 1) if clip else (-np.inf, np.inf)
         amounts = (np.float32(number) for number in (shot, variance, low, high))
-        camera_loops.add_noise(*picture.flat(), *runs, *amounts)
+        camera_loops.add_noise(*picture.flat(), runs, *amounts)
         return picture.values
 
 

@@ -9,34 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 RUN = 256  # values of a run of noise
 
-_ZERO, _HALF, _ONE = (np.float32(number) for number in (0, 0.5, 1))
+
+def _singles(*numbers: float) -> tuple[np.float32, ...]:
+    return tuple(np.float32(number) for number in numbers)
+
+
+_ZERO, _HALF, _ONE = _singles(0, 0.5, 1)
 # log2(1 + x) / x for x in [sqrt(1/2) - 1, sqrt(2) - 1], and 2^x for x in [-1/2, 1/2]: least squares, highest first.
-_LOG = tuple(
-    np.float32(number)
-    for number in (
-        -0.146203533,
-        0.23420985,
-        -0.24882181,
-        0.287075609,
-        -0.360241979,
-        0.48092404,
-        -0.721352756,
-        1.4426949,
-    )
-)
-_EXP = tuple(
-    np.float32(number) for number in (0.00134004327, 0.00967603736, 0.0555032715, 0.240221068, 0.693147182, 1.00000012)
-)
+_LOG = _singles(-0.146203533, 0.23420985, -0.24882181, 0.287075609, -0.360241979, 0.48092404, -0.721352756, 1.4426949)
+_EXP = _singles(0.00134004327, 0.00967603736, 0.0555032715, 0.240221068, 0.693147182, 1.00000012)
 _LEAST = np.float32(1e-37)
 _ROOT_HALF = np.int32(0x3F3504F3)  # the bits of sqrt(1/2)
-_BT709 = tuple(np.float32(share) for share in (0.2126, 0.7152, 0.0722))
+_BT709 = _singles(0.2126, 0.7152, 0.0722)
+
+
+class Runs(NamedTuple):
+    """Runs of 256 standard normals: tables [2^17 + 256], and the bits [runs] that choose a place in each of them."""
+
+    first: np.ndarray
+    second: np.ndarray
+    bits: np.ndarray
 
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
@@ -93,15 +92,13 @@ def add_noise(
     levels: np.ndarray,
     table: np.ndarray,
     values: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    bits: np.ndarray,
+    runs: Runs,
     shot: float,
     variance: float,
     low: float,
     high: float,
 ) -> None:
-    """Adds noise of variance `shot * value + variance`, by runs of `camera.Runs`, and clips to [low, high].
+    """Adds noise of variance `shot * value + variance`, by `runs`, and clips to [low, high].
 
     To values [N], or, where there are `levels` [N] uint8, to `table` [256] at them, which is written to `values`.
     """
@@ -109,22 +106,16 @@ def add_noise(
         run = values[start : start + RUN]
         if levels.size:
             look_up(levels[start : start + RUN], table, run)
-        _add_run(run, first, second, bits[start // RUN], shot, variance, low, high)
+        _add_run(run, runs, start // RUN, shot, variance, low, high)
 
 
 @compiled
 def _add_run(
-    values: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    bits: int,
-    shot: float,
-    variance: float,
-    low: float,
-    high: float,
+    values: np.ndarray, runs: Runs, number: int, shot: float, variance: float, low: float, high: float
 ) -> None:
-    """Adds one run of noise to at most 256 values."""
-    one, two = 2 * (bits & np.uint32(0xFFFF)), 2 * (bits >> np.uint32(16))
+    """Adds run `number` of noise to at most 256 values."""
+    first, second, bits = runs
+    one, two = 2 * (bits[number] & np.uint32(0xFFFF)), 2 * (bits[number] >> np.uint32(16))
     plus, minus = first[one : one + RUN], second[two : two + RUN]
     if shot == _ZERO:
         deviation = math.sqrt(variance)
@@ -143,9 +134,7 @@ def see_raw(
     values: np.ndarray,
     to_camera: np.ndarray,
     from_camera: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    bits: np.ndarray,
+    runs: Runs,
     shot: float,
     variance: float,
     steps: float,
@@ -153,33 +142,20 @@ def see_raw(
 ) -> None:
     """Linear colours as a sensor sees and a camera shows them.
 
-    Colours by the matrix `to_camera`, noise, whole steps of 0 to `steps`, colours by `from_camera`, and a power;
-    clipped to [0, 1] after each of them. Noise comes in runs for 256 pixels of one colour.
-
-    Args:
-      levels: [3 N] uint8, or empty.
-      table: [256] the linear colours of the levels.
-      values: [3 N] written to; the linear colours, where `levels` is empty.
-      to_camera: [3, 3].
-      from_camera: [3, 3].
-      first: and the two after it: `camera.Runs`.
-      second: a table.
-      bits: a row for each run.
-      shot: variance of noise a unit of light.
-      variance: of noise without light.
-      steps: of the sensor.
-      exponent: of the power.
+    From `table` [256] at `levels` [3 N] uint8, or, where those are empty, from `values` [3 N], and to `values`: colours
+    by the matrix `to_camera` [3, 3], noise of variance `shot * value + variance` by a run for 256 pixels of a colour,
+    whole steps of 0 to `steps`, colours by `from_camera` [3, 3], and a power; clipped to [0, 1] after each of them.
     """
     planes, seen = np.empty((3, RUN), np.float32), np.empty((3, RUN), np.float32)
     for start in range(0, values.size, 3 * RUN):
         block = values[start : start + 3 * RUN]
         if levels.size:
-            _look_up_planes(levels[start : start + 3 * RUN], table, planes)
+            _look_up_apart(levels[start : start + 3 * RUN], table, planes)
         else:
             _take_apart(block, planes)
         for color in range(3):
             _mix(planes, to_camera[color], seen[color])
-            _add_run(seen[color], first, second, bits[start // RUN + color], shot, variance, _ZERO, _ONE)
+            _add_run(seen[color], runs, start // RUN + color, shot, variance, _ZERO, _ONE)
             _round(seen[color], steps)
         for color in range(3):
             _mix(seen, from_camera[color], planes[color])
@@ -188,7 +164,7 @@ def see_raw(
 
 
 @compiled
-def _look_up_planes(levels: np.ndarray, table: np.ndarray, planes: np.ndarray) -> None:
+def _look_up_apart(levels: np.ndarray, table: np.ndarray, planes: np.ndarray) -> None:
     red, green, blue = planes[0], planes[1], planes[2]
     for i in range(levels.size // 3):
         red[i], green[i], blue[i] = table[levels[3 * i]], table[levels[3 * i + 1]], table[levels[3 * i + 2]]

@@ -215,7 +215,7 @@ def raw(image: np.ndarray, draws: camera.Draws, options: Options) -> np.ndarray:
         *colors.flat(),
         (to_camera / balance[:, None] * max(light, 0)).astype(np.float32),
         (from_camera * balance / steps).astype(np.float32),
-        *draws.runs(1, -(-image.size // block) * block),
+        draws.runs(1, -(-image.size // block) * block),
         np.float32(shot),
         np.float32(read),
         np.float32(steps),
