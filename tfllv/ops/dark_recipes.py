@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfllv.ops import buffers, camera, camera_loops
+from tfllv.ops import camera, camera_loops
 
 Options = Mapping[str, Any]
 
@@ -64,23 +64,22 @@ def statistical(image: np.ndarray, draws: camera.Draws, options: Options) -> np.
     contrast = camera.between(uniforms[3], options["contrast"])
     saturation = camera.between(uniforms[4], options["saturation"])
     exposure = np.float32(_find_exposure(image, level, shot, read, contrast))
-    light = camera.curve(image, lambda values: _linearize(values) * exposure).mosaic()
+    light = camera.curve(image, lambda values: _linearize(values) * exposure)
     # Not clipped before the colours are filled in: a sensor's black level keeps noise below zero too.
-    raw = draws.add_noise(1, light, variance=read, shot=shot)
-    return _develop(raw, image.shape, saturation=saturation, contrast=contrast)
+    raw = draws.add_noise(1, light.mosaic(), variance=read, shot=shot)
+    return _develop(raw, light.values, saturation=saturation, contrast=contrast)
 
 
 def _develop(
     raw: np.ndarray,
-    shape: tuple[int, ...],
+    result: np.ndarray,
     *,
     saturation: float,
     contrast: float,
     light: float = 1.0,
     published: bool = False,
 ) -> np.ndarray:
-    """Fills in the colours of a mosaic [4, h, w] and finishes the picture; see `camera_loops.develop`."""
-    result = buffers.empty(shape)
+    """Fills in the colours of a mosaic and finishes the picture, in `result`; see `camera_loops.develop`."""
     settings = np.array([light, saturation, contrast], np.float32)
     camera_loops.develop(raw, result, settings, np.float32(1 / _GAMMA), published)
     return result
@@ -127,11 +126,11 @@ def _published(image: np.ndarray, draws: camera.Draws, version: int) -> np.ndarr
     """
     amounts = _V1 if version == 1 else _draw_v2(draws)
     shot, read = amounts["noise"] * _SHOT, amounts["noise"] * _READ
-    light = camera.curve(image, _linearize).mosaic()
-    raw = draws.add_noise(1, light, variance=read, shot=shot, clip=True)
+    light = camera.curve(image, _linearize)
+    raw = draws.add_noise(1, light.mosaic(), variance=read, shot=shot, clip=True)
     return _develop(
         raw,
-        image.shape,
+        light.values,
         saturation=amounts["saturation"],
         contrast=amounts["contrast"],
         light=amounts["illumination"],
