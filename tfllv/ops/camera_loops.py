@@ -8,11 +8,11 @@ returned. Sums are not reordered; a product that is added to is rounded once, wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from tfllv.ops.compiled import compiled
 
 RUN = 256  # values of a run of noise
 
@@ -36,15 +36,6 @@ class Runs(NamedTuple):
     first: np.ndarray
     second: np.ndarray
     bits: np.ndarray
-
-
-def compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiles a function when it is first called; the result is kept on disk where a folder can be written to."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's own
-        return numba.njit(**options)(function)
 
 
 @compiled

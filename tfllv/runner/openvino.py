@@ -24,6 +24,7 @@ from openvino import opset13 as op
 
 from tfllv import contracts
 from tfllv.models import curve as curves
+from tfllv.ops import curve_loops
 from tfllv.runner import networks
 
 # Measured best beside other work in the cache; fewer pay for their halo rows.
@@ -35,7 +36,7 @@ MOST_MODELS = 4
 class OpenVinoGraph(networks.CurveGraph):
     """`networks.CurveGraph` with the convolutions, and at `scale_factor` 1 the curve too, on OpenVINO.
 
-    Shrinking, and bending by an enlarged map, stay TensorFlow's. `bfloat16` is used where the processor has
+    `bfloat16` is used where the processor has
     instructions for it, else float32. Several threads may call it; their pictures are done one after the other.
 
     Args:
@@ -70,14 +71,13 @@ class OpenVinoGraph(networks.CurveGraph):
         """Enhances a batch of NumPy pictures; see `CurveGraph.enhance`."""
         if self._model.scale_factor == 1:
             return self._run(images, np.empty_like(images, order="C"), strip_pixels, bend=True)
-        tensor = tf.convert_to_tensor(images)
-        return self.bend(tensor, self.curve_map(tensor, strip_pixels), strip_pixels).numpy()
+        return super().enhance_array(images, strip_pixels)
 
-    def curve_map(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
+    def curve_map(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Predicts the curve map alone; see `CurveGraph.curve_map`."""
-        small = self.shrink(images, strip_pixels).numpy()
+        small = curve_loops.shrink(images, self._model.scale_factor)
         result = np.empty((*small.shape[:3], self._model.curve_channels), np.float32)
-        return tf.convert_to_tensor(self._run(small, result, strip_pixels, bend=False))
+        return self._run(small, result, strip_pixels, bend=False)
 
     def _run(self, images: np.ndarray, result: np.ndarray, strip_pixels: int, *, bend: bool) -> np.ndarray:
         images = np.ascontiguousarray(images)

@@ -1,0 +1,68 @@
+"""The curve networks' compiled loops give what the Keras model's methods give, for every type, size and scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tfllv import models
+from tfllv.ops import curve_loops
+
+SIZES = [(1, 1), (1, 30), (30, 1), (12, 12), (75, 41), (300, 420)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [1, 2, 5, 12])
+def test_shrink_takes_the_network_s_samples(size, scale, rng):
+    images = rng.random((2, *size, 3), dtype=np.float32)
+    network = models.build("sgz", scale_factor=scale)
+    np.testing.assert_allclose(curve_loops.shrink(images, scale), network.shrink(images), rtol=0, atol=1e-7)
+    levels = np.uint8(images * 255)
+    np.testing.assert_allclose(
+        curve_loops.shrink(levels, scale), network.shrink(levels / np.float32(255)), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("name", "scale"), [("sgz", 2), ("sgz", 12), ("zero_dce_pp", 5)])
+def test_bend_enlarges_and_applies_the_curve(size, name, scale, rng):
+    images = rng.random((2, *size, 3), dtype=np.float32)
+    small = [-(-side // scale) for side in size]
+    curve = rng.uniform(-1, 1, (2, *small, 3)).astype(np.float32)
+    network = models.build(name, scale_factor=scale)
+    expected = np.asarray(network.apply_curve(images, network.enlarge(curve, *size)))
+    # Eight iterations amplify the rounding of the interpolation.
+    np.testing.assert_allclose(curve_loops.bend(images, curve, scale), np.clip(expected, 0, 1), rtol=0, atol=5e-6)
+
+
+def test_a_map_of_its_own_for_each_iteration_is_applied_in_order(rng):
+    images = rng.random((1, 40, 50, 3), dtype=np.float32)
+    curve = rng.uniform(-1, 1, (1, 10, 13, 24)).astype(np.float32)
+    expected = images
+    # Between knots that are one colour each, the map is constant.
+    curve[...] = curve[:, :1, :1]
+    for step in np.split(curve[:, :1, :1], 8, axis=-1):
+        expected = expected + step * (expected**2 - expected)
+    np.testing.assert_allclose(curve_loops.bend(images, curve, 4), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_levels_are_rounded_half_up_and_keep_their_ends(dtype, rng):
+    top = np.iinfo(dtype).max
+    images = (rng.random((1, 60, 70, 3)) * top).astype(dtype)
+    images[0, 0, 0], images[0, 0, 1] = 0, top
+    curve = rng.uniform(-1, 1, (1, 15, 18, 3)).astype(np.float32)
+    made = curve_loops.bend(images, curve, 4)
+    exact = curve_loops.bend(images.astype(np.float32) / np.float32(top), curve, 4).astype(np.float64) * top
+    assert made.dtype == dtype
+    assert np.abs(made - exact).max() <= 0.5 + (0.01 if dtype == np.uint8 else 0.2)
+    assert (made[0, 0, 0] == 0).all()
+    assert (made[0, 0, 1] == top).all()
+    unchanged = curve_loops.bend(images, np.zeros_like(curve), 4)
+    assert np.array_equal(unchanged, images)
+
+
+def test_a_picture_that_is_not_contiguous_is_bent_as_its_copy(rng):
+    images = rng.integers(0, 255, (1, 80, 90, 3)).astype(np.uint8)[:, ::2, ::3]
+    curve = rng.uniform(-1, 1, (1, 10, 8, 3)).astype(np.float32)
+    assert np.array_equal(curve_loops.bend(images, curve, 4), curve_loops.bend(images.copy(), curve, 4))
