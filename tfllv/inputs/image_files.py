@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tfllv.inputs import tiff_tags
+from tfllv.inputs import png, tiff_tags
 from tfllv.inputs.image_header import MAX_PIXELS, Header, read_header
 
 __all__ = ["MAX_PIXELS", "SUFFIX_FORMATS", "Header", "Picture", "read_header", "read_image", "write_image"]
@@ -260,6 +260,8 @@ def encode_image(
     profile = like.icc_profile if like else None
     if kind == "TIFF":
         return tiff_tags.encode_tiff(pixels, alpha=alpha, icc_profile=profile)
+    if kind == "PNG":
+        return png.encode(pixels, alpha=alpha, exif=like.exif if like else None, icc_profile=profile)
     if kind == "JPEG" and len(profile or b"") > _MAX_SEGMENT:
         return _encode_jpeg_by_pillow(pixels, quality, like)
     return _encode_by_opencv(kind, suffix.lower(), pixels, alpha, quality, like)
