@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfllv import contracts
 from tfllv.records import label_map
-from tfllv.runner import networks
 from tfllv.serve import engine
 from tfllv.serve.limits import Limits
 from tfllv.serve.refusals import RefusalError
@@ -51,7 +51,6 @@ class SavedModelEngine(engine.Engine):
             )
         self._signatures = {key: _signature(function) for key, function in self._functions.items()}
         default = self._signatures[engine.DEFAULT_SIGNATURE]
-        self._graphs: dict[np.dtype, Any] = {}
         self.tasks = _tasks(default.outputs)
         if not self.tasks or len(default.inputs) != 1:
             raise BrokenModelError(
@@ -85,40 +84,26 @@ class SavedModelEngine(engine.Engine):
         self.run(list(batch))
 
     def run(self, batch: Sequence[np.ndarray]) -> list[engine.Result]:
-        """Runs the default signature on pictures; conversion to and from float is part of the graph."""
+        """Runs the default signature on pictures, which are turned to its type and back."""
         pixels = batch[0][None] if len(batch) == 1 else np.stack(batch)
-        outputs = {key: value.numpy() for key, value in self._graph(pixels.dtype)(tf.constant(pixels)).items()}
-        results = []
-        for index in range(len(batch)):
-            found = {key.removeprefix("detection_"): outputs[key][index] for key in outputs if key in _DETECTIONS}
-            image, labels = (outputs[key][index] if key in outputs else None for key in ("image", "labels"))
-            results.append(engine.Result(image, labels, found or None))
-        return results
-
-    def _graph(self, dtype: np.dtype) -> Any:
-        """The default signature between conversions, for one type of pixels; traced once, for every size."""
-        if dtype not in self._graphs:
-            function = self._functions[engine.DEFAULT_SIGNATURE]
-            takes_bytes = self._signatures[engine.DEFAULT_SIGNATURE].inputs[self._input].dtype == "uint8"
-
-            def convert(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-                image = pixels if takes_bytes and pixels.dtype == tf.uint8 else networks.to_float(pixels)
-                if takes_bytes and image.dtype != tf.uint8:
-                    image = networks.from_float(image, tf.uint8)
-                outputs = function(**{self._input: image})
-                kept = {key: value for key, value in outputs.items() if key in _DETECTIONS}
-                if "image" in outputs:
-                    kept["image"] = networks.from_float(outputs["image"], pixels.dtype)
-                if "labels" in outputs:
-                    kept["labels"] = outputs["labels"]
-                elif "logits" in outputs:
-                    few = outputs["logits"].shape[-1] is not None and outputs["logits"].shape[-1] <= 256
-                    kept["labels"] = tf.cast(tf.argmax(outputs["logits"], -1), tf.uint8 if few else tf.int32)
-                return kept
-
-            spec = tf.TensorSpec([None, None, None, 3], tf.as_dtype(dtype))
-            self._graphs[dtype] = tf.function(convert).get_concrete_function(spec)
-        return self._graphs[dtype]
+        takes_bytes = self._signatures[engine.DEFAULT_SIGNATURE].inputs[self._input].dtype == "uint8"
+        if takes_bytes and pixels.dtype == np.uint8:
+            image = pixels
+        else:  # NumPy: TensorFlow's casts between levels and floats take as long as a small network
+            image = contracts.to_float(pixels)
+            image = contracts.to_uint8(image) if takes_bytes else image
+        outputs = self._functions[engine.DEFAULT_SIGNATURE](**{self._input: tf.constant(image)})
+        found = {key.removeprefix("detection_"): outputs[key].numpy() for key in _DETECTIONS if key in outputs}
+        bright = contracts.to_type(outputs["image"].numpy(), pixels.dtype) if "image" in outputs else None
+        labels = _labels(outputs)
+        return [
+            engine.Result(
+                None if bright is None else bright[index],
+                None if labels is None else labels[index],
+                {key: value[index] for key, value in found.items()} or None,
+            )
+            for index in range(len(batch))
+        ]
 
     @property
     def signatures(self) -> Mapping[str, engine.Signature]:
@@ -140,6 +125,16 @@ class SavedModelEngine(engine.Engine):
 
 
 _DETECTIONS = (_BOXES, "detection_scores", "detection_classes", "detection_masks")
+
+
+def _labels(outputs: Mapping[str, tf.Tensor]) -> np.ndarray | None:
+    """The class of each pixel, [B, H, W], where the signature says it or its logits."""
+    if "labels" in outputs:
+        return outputs["labels"].numpy()
+    if "logits" not in outputs:
+        return None
+    few = outputs["logits"].shape[-1] <= 256
+    return tf.cast(tf.argmax(outputs["logits"], -1), tf.uint8 if few else tf.int32).numpy()
 
 
 def _tasks(outputs: Mapping[str, engine.Tensor]) -> frozenset[str]:
