@@ -55,6 +55,17 @@ def test_exposure_scales_the_level_with_the_picture(columns):
     assert np.ptp(after / before) > 0.3
 
 
+def test_a_perturbation_is_one_shift_of_each_colour_and_leaves_noise_and_time_as_they_were(columns):
+    plain = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10))
+    moved = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10, perturbation=0.5))
+    assert not plain["perturbation"].numpy().any()
+    shifts = moved["perturbation"].numpy()
+    assert shifts.shape == (64, 1, 1, 3)
+    assert abs(shifts.std() - 0.5) < 0.1 and abs(np.corrcoef(shifts[:, 0, 0].T)[0, 1]) < 0.4
+    for key in ("noise", "time"):
+        assert np.array_equal(plain[key], moved[key])
+
+
 def test_validation_sees_the_middle_square_shrunk(columns):
     source = noisy_pairs.NoisyPairs(columns, size=16, times=10)
     whole = source.read("high", 1)

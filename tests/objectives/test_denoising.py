@@ -69,6 +69,19 @@ def test_the_loss_is_the_weighted_squared_error_by_hand(batch):
     assert float(terms["noise"]) == pytest.approx((np.minimum(snr, 2.0) / snr * errors).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+def test_a_perturbation_is_seen_and_is_not_part_of_the_target(batch, prediction):
+    network = models.build("diffusion_unet", n_feat=4, depth=2, prediction=prediction)
+    alpha, sigma = (values[batch["time"]][:, None, None, None] for values in (SCHEDULE.alpha, SCHEDULE.sigma))
+    signal, shift = 2 * batch["high"] - 1, np.float32([0.3, -0.2, 0.1]) * np.ones((2, 1, 1, 1), np.float32)
+    noisy = (alpha * signal + sigma * (batch["noise"] + shift)).astype(np.float32)
+    said = np.asarray(network.estimate(noisy, 2 * batch["low"] - 1, batch["time"]))
+    wanted = denoiser.target(prediction, signal, batch["noise"], alpha, sigma)
+    terms, _ = denoising.Denoising()(network, batch | {"perturbation": shift})
+    assert float(terms["noise"]) == pytest.approx(((said - wanted) ** 2).mean(), rel=1e-4)
+    assert float(terms["noise"]) != float(denoising.Denoising()(network, batch)[0]["noise"])
+
+
 def test_validation_is_the_same_each_time_and_for_any_batch(batch):
     network = models.build("diffusion_unet_small", n_feat=4)
     objective = denoising.Denoising()

@@ -300,6 +300,7 @@ class DiffusionConfig(TrainConfig):
       start_from: weights to start from: a file, or another run's folder.
       weighting: of the times in the loss: `uniform`, or `min_snr`, which bounds the weight of the easy ones.
       min_snr_gamma: that bound.
+      input_perturbation: deviation of a shift of the colours, against the noise's, that the network is to look through.
     """
 
     model: str = "diffusion_unet"
@@ -325,6 +326,7 @@ class DiffusionConfig(TrainConfig):
     start_from: str = ""
     weighting: Literal["uniform", "min_snr"] = "uniform"
     min_snr_gamma: float = setting(5.0, above=0)
+    input_perturbation: float = setting(0.0, low=0)
 
 
 EXPERIMENTS: dict[str, type[TrainConfig]] = {

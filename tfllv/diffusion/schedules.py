@@ -61,7 +61,17 @@ def cosine(steps: int = STEPS, *, offset: float = 0.008, most: float = 0.9999) -
     return np.clip(1 - left[1:] / left[:-1], 1e-4, most)
 
 
-SCHEDULES: dict[str, Callable[[], np.ndarray]] = {"linear": linear, "cosine": cosine}
+def log_linear(steps: int = STEPS, *, first: float = 0.2, last: float = 100.0) -> np.ndarray:
+    """Betas whose sigma / alpha grows by one factor a step, from `first` to `last`: log SNR is linear in time.
+
+    The fixed form of the schedule of Kingma et al. (NeurIPS 2021, arXiv:2107.00630, Sec. 4). It ends where the noise is
+    as small as what a network leaves of its own error: below, a sampler would follow that error and not the picture.
+    """
+    left = 1 / (1 + np.geomspace(first, last, steps) ** 2)
+    return 1 - left / np.concatenate([[1.0], left[:-1]])
+
+
+SCHEDULES: dict[str, Callable[[], np.ndarray]] = {"linear": linear, "cosine": cosine, "log_linear": log_linear}
 
 
 @functools.cache

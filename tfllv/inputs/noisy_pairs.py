@@ -106,6 +106,7 @@ class NoisyPairs(pairs.PairedSource):
         cache_mb: int = 2000,
         flip: bool = False,
         exposure: float = 0.0,
+        perturbation: float = 0.0,
     ):
         """Checks every file's header, and that the pictures of a pair have one size.
 
@@ -118,6 +119,7 @@ class NoisyPairs(pairs.PairedSource):
           cache_mb: as `ImageSource`.
           flip: mirrors half of the examples, left to right.
           exposure: scales the dark pictures; see `transforms.random_exposure`; 0 leaves them.
+          perturbation: deviation of a shift of each colour that is added to an example's noise; 0: none.
 
         Raises:
           ValueError: naming the files, if one is no image or the sizes of a pair differ; or if a side is wrong.
@@ -135,7 +137,7 @@ class NoisyPairs(pairs.PairedSource):
         self.changes = [_random_square(size, least, most)]
         self.changes += [transforms.random_mirror()] if flip else []
         self.changes += [_with_level(transforms.random_exposure(exposure))] if exposure else []
-        self.changes.append(_add_noise(size, times))
+        self.changes.append(_add_noise(size, times, perturbation))
 
     def _open(self, key: str, path: pathlib.Path) -> np.ndarray:
         from tfllv.inputs import files
@@ -193,8 +195,8 @@ def _with_level(change: transforms.Transform) -> transforms.Transform:
     return apply
 
 
-def _add_noise(size: int, times: int) -> transforms.Transform:
-    """Adds `noise`, standard normal, and `time`, even over the schedule."""
+def _add_noise(size: int, times: int, perturbation: float) -> transforms.Transform:
+    """Adds `noise`, standard normal, `time`, even over the schedule, and `perturbation`, normal, of each colour."""
 
     def apply(example: transforms.Example, seed: tf.Tensor) -> transforms.Example:
         draw = seed + tf.constant([0, 10 * _SALT], tf.int64)
@@ -202,6 +204,8 @@ def _add_noise(size: int, times: int) -> transforms.Transform:
         time = tf.random.stateless_uniform(
             [], draw + tf.constant([0, _SALT], tf.int64), maxval=times, dtype=tf.int32, alg="philox"
         )
-        return example | {contracts.NOISE: noise, contracts.TIME: time}
+        further = draw + tf.constant([0, 2 * _SALT], tf.int64)
+        shift = perturbation * tf.random.stateless_normal([1, 1, 3], further, alg="philox")
+        return example | {contracts.NOISE: noise, contracts.TIME: time, contracts.PERTURBATION: shift}
 
     return apply

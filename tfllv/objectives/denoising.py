@@ -59,7 +59,7 @@ class Denoising:
         signal = model.signal(high, base)
         if training:
             noise, time = (_entry(batch, key, "batch") for key in (contracts.NOISE, contracts.TIME))
-            error, found = self._error(model, signal, condition, noise, time)
+            error, found = self._error(model, signal, condition, noise, time, batch.get(contracts.PERTURBATION))
             return {contracts.NOISE: error}, {contracts.IMAGE: model.picture(found, base)}
         schedule = schedules.make(model.schedule)
         # All times in one call, a picture's copies beside each other: the graph holds the network once.
@@ -71,10 +71,17 @@ class Denoising:
         terms = {contracts.NOISE: self._error(model, many, beside, noise, time)[0]}
         return terms, {contracts.IMAGE: self._sample(model, schedule, condition, base)}
 
-    def _error(self, model: Any, signal: Any, condition: Any, noise: Any, time: Any) -> tuple[Any, Any]:
-        """Returns the weighted mean squared error of one estimate, and the signal it stands for."""
+    def _error(
+        self, model: Any, signal: Any, condition: Any, noise: Any, time: Any, perturbation: Any = None
+    ) -> tuple[Any, Any]:
+        """Returns the weighted mean squared error of one estimate, and the signal it stands for.
+
+        The perturbation is in what the network is given and not in what it should say.
+        """
         schedule = schedules.make(model.schedule)
         noisy, alpha, sigma = denoiser.diffuse(schedule, signal, noise, time)
+        if perturbation is not None:
+            noisy = noisy + sigma * perturbation
         estimate = ops.cast(model.estimate(noisy, condition, time), "float32")
         wanted = denoiser.target(model.prediction, signal, noise, alpha, sigma)
         weights = denoiser.loss_weights(model.prediction, schedule, self._weighting, gamma=self._gamma)
