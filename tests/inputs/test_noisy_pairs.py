@@ -55,6 +55,23 @@ def test_exposure_scales_the_level_with_the_picture(columns):
     assert np.ptp(after / before) > 0.3
 
 
+def test_a_cast_colours_both_pictures_of_a_pair_alike_and_scales_the_level(columns):
+    plain = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10))
+    coloured = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10, cast=0.4))
+    ratios = {
+        key: coloured[key].numpy().mean(axis=(1, 2)) / plain[key].numpy().mean(axis=(1, 2)) for key in ("low", "high")
+    }
+    red, green, blue = np.log(ratios["low"]).T
+    assert np.abs(red).max() < 0.46 and np.abs(green).max() < 0.11
+    assert red.std() > 0.1 and np.corrcoef(red, blue)[0, 1] < -0.9
+    # The bright pictures are cut off at 1; the dark ones are far from it.
+    unclipped = coloured["high"].numpy().max(axis=(1, 2)) < 1
+    assert unclipped.mean() > 0.3
+    np.testing.assert_allclose(ratios["low"][unclipped], ratios["high"][unclipped], rtol=1e-3)
+    levels = [each["low"].numpy().mean(axis=(1, 2, 3)) for each in (plain, coloured)]
+    np.testing.assert_allclose(coloured["level"] / plain["level"].numpy(), levels[1] / levels[0], rtol=1e-4)
+
+
 def test_a_perturbation_is_one_shift_of_each_colour_and_leaves_noise_and_time_as_they_were(columns):
     plain = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10))
     moved = batch_of(noisy_pairs.NoisyPairs(columns, size=16, times=10, perturbation=0.5))

@@ -67,12 +67,14 @@ def test_training_lowers_the_loss(tmp_path, table):
 
 @pytest.mark.slow
 def test_a_stopped_run_ends_with_the_same_bits(tmp_path, table):
-    whole = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "whole")
+    whole = make_loop(make_config(table, exposure=0.3, cast=0.5, input_perturbation=0.2, flip=True), tmp_path / "whole")
     whole.run()
-    first = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "parts")
+    first = make_loop(make_config(table, exposure=0.3, cast=0.5, input_perturbation=0.2, flip=True), tmp_path / "parts")
     first.stop_step = 2
     first.run()
-    second = make_loop(make_config(table, exposure=0.3, flip=True), tmp_path / "parts")
+    second = make_loop(
+        make_config(table, exposure=0.3, cast=0.5, input_perturbation=0.2, flip=True), tmp_path / "parts"
+    )
     second.run()
     for one, other in zip(whole._state().values(), second._state().values(), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())

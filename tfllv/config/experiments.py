@@ -296,6 +296,7 @@ class DiffusionConfig(TrainConfig):
       crop_to: to here, log-evenly; 0: `crop_from`.
       flip: mirrors half of the examples, left to right.
       exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
+      cast: colours both pictures as one light would: red by e^u and blue by e^-u, u drawn evenly from [-cast, cast].
       options: of the network, as `n_feat=16` or `prediction=v`.
       start_from: weights to start from: a file, or another run's folder.
       weighting: of the times in the loss: `uniform`, or `min_snr`, which bounds the weight of the easy ones.
@@ -322,6 +323,7 @@ class DiffusionConfig(TrainConfig):
     crop_to: int = setting(0, low=0)
     flip: bool = False
     exposure: float = setting(0.0, low=0)
+    cast: float = setting(0.0, low=0, high=2)
     options: tuple[str, ...] = ()
     start_from: str = ""
     weighting: Literal["uniform", "min_snr"] = "uniform"

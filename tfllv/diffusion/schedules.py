@@ -61,7 +61,7 @@ def cosine(steps: int = STEPS, *, offset: float = 0.008, most: float = 0.9999) -
     return np.clip(1 - left[1:] / left[:-1], 1e-4, most)
 
 
-def log_linear(steps: int = STEPS, *, first: float = 0.2, last: float = 100.0) -> np.ndarray:
+def log_linear(steps: int = STEPS, *, first: float = 0.5, last: float = 100.0) -> np.ndarray:
     """Betas whose sigma / alpha grows by one factor a step, from `first` to `last`: log SNR is linear in time.
 
     The fixed form of the schedule of Kingma et al. (NeurIPS 2021, arXiv:2107.00630, Sec. 4). It ends where the noise is

@@ -106,6 +106,7 @@ class NoisyPairs(pairs.PairedSource):
         cache_mb: int = 2000,
         flip: bool = False,
         exposure: float = 0.0,
+        cast: float = 0.0,
         perturbation: float = 0.0,
     ):
         """Checks every file's header, and that the pictures of a pair have one size.
@@ -119,6 +120,7 @@ class NoisyPairs(pairs.PairedSource):
           cache_mb: as `ImageSource`.
           flip: mirrors half of the examples, left to right.
           exposure: scales the dark pictures; see `transforms.random_exposure`; 0 leaves them.
+          cast: colours both pictures; see `transforms.random_cast`; 0 leaves them.
           perturbation: deviation of a shift of each colour that is added to an example's noise; 0: none.
 
         Raises:
@@ -136,6 +138,7 @@ class NoisyPairs(pairs.PairedSource):
         self.fit = "keep"  # the pipeline must not cut by itself
         self.changes = [_random_square(size, least, most)]
         self.changes += [transforms.random_mirror()] if flip else []
+        self.changes += [_with_level(transforms.random_cast(cast))] if cast else []
         self.changes += [_with_level(transforms.random_exposure(exposure))] if exposure else []
         self.changes.append(_add_noise(size, times, perturbation))
 

@@ -104,6 +104,25 @@ def random_exposure(strength: float) -> Transform:
     return apply
 
 
+def random_cast(strength: float) -> Transform:
+    """Gives dark and bright picture the cast of one light: red by e^a, blue by e^-a, green by e^b, others against it.
+
+    a is drawn evenly from [-strength, strength], b from a quarter of that; images become float32 in [0, 1]. Lamps at
+    night are far more coloured than daylight, and a network that never saw that turns orange into yellow.
+    """
+
+    def apply(example: Example, seed: tf.Tensor) -> Example:
+        draws = tf.random.stateless_uniform(
+            [2], seed + tf.constant([0, 11 * 7919], tf.int64), -strength, strength, alg="philox"
+        )
+        warm, green = draws[0], draws[1] / 4
+        factors = tf.exp(tf.stack([warm - green / 2, green, -warm - green / 2]))
+        pictures = to_float({key: example[key] for key in (contracts.LOW, contracts.HIGH)})
+        return example | {key: tf.clip_by_value(value * factors, 0.0, 1.0) for key, value in pictures.items()}
+
+    return apply
+
+
 def _turn(picture: tf.Tensor, turns: tf.Tensor, mirror: tf.Tensor) -> tf.Tensor:
     """Turns a square by quarters counter-clockwise, then flips it left to right.
 

@@ -304,7 +304,7 @@ class DiffusionUNetSmall(DiffusionUNet):
         first_skip: bool = True,
         tone_guess: bool = True,
         prediction: Prediction = "x0",
-        schedule: str = "linear",
+        schedule: str = "log_linear",
         seed: int = 0,
         dtype: Any = None,
         name: str | None = "diffusion_unet_small",

@@ -52,6 +52,7 @@ def source(config: DiffusionConfig) -> noisy_pairs.NoisyPairs:
         cache_mb=config.cache_mb,
         flip=config.flip,
         exposure=config.exposure,
+        cast=config.cast,
         perturbation=config.input_perturbation,
     )
 
