@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfllv import models
+from tfllv.models import mirnet_small
 from tfllv.ops import curve_loops
 
 SIZES = [(1, 1), (1, 30), (30, 1), (12, 12), (75, 41), (300, 420)]
@@ -13,13 +14,13 @@ SIZES = [(1, 1), (1, 30), (30, 1), (12, 12), (75, 41), (300, 420)]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scale", [1, 2, 5, 12])
-def test_shrink_takes_the_network_s_samples(size, scale, rng):
+def test_sample_takes_the_network_s_samples(size, scale, rng):
     images = rng.random((2, *size, 3), dtype=np.float32)
     network = models.build("sgz", scale_factor=scale)
-    np.testing.assert_allclose(curve_loops.shrink(images, scale), network.shrink(images), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(curve_loops.sample(images, scale), network.shrink(images), rtol=0, atol=1e-7)
     levels = np.uint8(images * 255)
     np.testing.assert_allclose(
-        curve_loops.shrink(levels, scale), network.shrink(levels / np.float32(255)), rtol=0, atol=1e-6
+        curve_loops.sample(levels, scale), network.shrink(levels / np.float32(255)), rtol=0, atol=1e-6
     )
 
 
@@ -33,6 +34,41 @@ def test_bend_enlarges_and_applies_the_curve(size, name, scale, rng):
     expected = np.asarray(network.apply_curve(images, network.enlarge(curve, *size)))
     # Eight iterations amplify the rounding of the interpolation.
     np.testing.assert_allclose(curve_loops.bend(images, curve, scale), np.clip(expected, 0, 1), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("factor", [1, 3, 8])
+def test_average_is_the_mean_of_squares(size, factor, rng):
+    images = rng.random((2, *size, 3), dtype=np.float32)
+    network = models.build("mirnet_small", n_feat=8, height=2)
+    np.testing.assert_allclose(curve_loops.average(images, factor), network.shrink(images, factor), rtol=0, atol=1e-6)
+    levels = np.uint16(images * 65535)
+    expected = network.shrink(levels / np.float32(65535), factor)
+    np.testing.assert_allclose(curve_loops.average(levels, factor), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.uint16])
+def test_bend_tones_enlarges_and_applies_the_curves(size, dtype, rng):
+    network = models.build("mirnet_small", n_feat=8, height=2, knots=5, work_size=16)
+    images = rng.random((2, *size, 3), dtype=np.float32)
+    images[0, 0, 0] = 0
+    images = images if dtype == np.float32 else (images * np.iinfo(dtype).max).astype(dtype)
+    floats = images / np.float32(1 if dtype == np.float32 else np.iinfo(dtype).max)
+    factor = network.factor(*size)
+    exponent = np.float32([0.3, 1.0]).reshape(2, 1, 1, 1)
+    small = network.shrink(floats, factor)
+    shape = network.curve_map(small, exponent).shape
+    curve = rng.uniform(-0.4, 0.4, shape).astype(np.float32)
+    enlarged = network.enlarge(curve, factor, *size)
+    expected = np.clip(np.asarray(network.apply_curve(floats, exponent, enlarged)), 0, 1)
+    made = curve_loops.bend_tones(images, exponent, curve, 4 * factor, darkest=mirnet_small.DARKEST)
+    assert made.dtype == dtype
+    if dtype == np.float32:
+        np.testing.assert_allclose(made, expected, rtol=0, atol=3e-6)
+    else:
+        top = np.iinfo(dtype).max
+        assert np.abs(made - expected * np.float64(top)).max() <= 0.5 + 3e-6 * top
 
 
 def test_a_map_of_its_own_for_each_iteration_is_applied_in_order(rng):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfllv import enhancers, models
 from tfllv.runner import image_network
@@ -45,13 +46,15 @@ def test_the_graph_gives_what_the_model_gives(small, small_model, rng, size):
     np.testing.assert_allclose(small(image), expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("tile", [None, 8, 20])
-def test_strips_equal_the_whole_picture_within_one_level(small, rng, dtype, tile):
-    image = picture(rng, 97, 61, dtype)
-    whole, strips = small.tiled(image, 0), small.tiled(image, tile)
-    assert strips.dtype == dtype and strips.shape == image.shape
-    assert np.abs(strips.astype(int) - whole).max() <= 1
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("strip_pixels", [1, 64, 400, 10_000])
+def test_the_graph_s_strips_equal_the_loops_within_rounding(small, rng, dtype, strip_pixels):
+    top = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    image = (rng.random((1, 97, 61, 3)) ** 2 * 0.4 * top).astype(dtype)
+    strips, array = small.graph.enhance(tf.constant(image), strip_pixels).numpy(), small.graph.enhance_array(image)
+    assert strips.dtype == array.dtype == dtype and strips.shape == array.shape == image.shape
+    assert np.abs(strips.astype(np.float64) - array).max() <= (2e-6 if dtype == np.float32 else 1)
+    np.testing.assert_array_equal(small.tiled(image[0], 8), array[0])
 
 
 def test_a_batch_is_its_pictures(small, rng):

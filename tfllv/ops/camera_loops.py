@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfllv.ops.compiled import compiled
+from tfllv.ops.loops import compiled
 
 RUN = 256  # values of a run of noise
 

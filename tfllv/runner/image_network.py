@@ -2,7 +2,7 @@
 
 MIRNet pools over the whole picture, so it is never tiled: a tile would be restored as if it were a picture of its own.
 `mirnet_small` pools over a small copy, whatever the size of the picture: its curves are predicted once and applied
-strip by strip, which gives the same result in bounded memory.
+strip by strip, which gives the same result in bounded memory; to arrays, by `ops.curve_loops`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts, enhancers, models
+from tfllv.models import mirnet_small
+from tfllv.ops import curve_loops
 from tfllv.runner import networks, strips
 
 # A strip's curves are 24 channels wide.
@@ -42,30 +44,31 @@ class ImageGraph(tf.Module):
         """Enhances a batch: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> the same shape and type."""
         return self.signature("enhance", images.dtype)(images, tf.constant(strip_pixels))
 
-    def estimate(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tuple[tf.Tensor, tf.Tensor]:
-        """Estimates what `apply` needs: ([B, 1, 1, 1] exponent, [B, h, w, C] curves)."""
-        return self.signature("estimate", images.dtype)(images, tf.constant(strip_pixels))
+    def enhance_array(self, images: np.ndarray) -> np.ndarray:
+        """Does what `enhance` does to NumPy pictures; where it is run in strips, several times as fast."""
+        return (
+            self.apply(images, *self.estimate(images)) if self.in_strips else self.enhance(tf.constant(images)).numpy()
+        )
 
-    def apply(
-        self, images: tf.Tensor, exponent: tf.Tensor, curve: tf.Tensor, strip_pixels: int = STRIP_PIXELS
-    ) -> tf.Tensor:
+    def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Estimates what `apply` needs: ([B, 1, 1, 1] exponent, [B, h, w, C] curves)."""
+        small = curve_loops.average(images, self._model.factor(*images.shape[1:3]))
+        exponent, curve = self.signature("estimate", tf.float32)(tf.constant(small))
+        return exponent.numpy(), curve.numpy()
+
+    def apply(self, images: np.ndarray, exponent: np.ndarray, curve: np.ndarray) -> np.ndarray:
         """Applies an estimate: [B, H, W, 3] -> the same shape and type."""
-        return self.signature("apply", images.dtype)(images, exponent, curve, tf.constant(strip_pixels))
+        side = mirnet_small.UNSHUFFLE * self._model.factor(*images.shape[1:3])
+        return curve_loops.bend_tones(images, exponent, curve, side, darkest=mirnet_small.DARKEST)
 
     def signature(self, name: str, dtype: tf.DType) -> Any:
-        """Returns `enhance`, `estimate` or `apply` for one image type; traced once, for every batch and size."""
+        """Returns `enhance` or `estimate` for one image type; traced once, for every batch and size."""
         key = f"{name}_{dtype.name}"
         if key not in self._signatures:
             images = tf.TensorSpec([None, None, None, 3], dtype, name="images")
-            exponent = tf.TensorSpec([None, 1, 1, 1], tf.float32, name="exponent")
             strip = tf.TensorSpec([], tf.int32, name="strip_pixels")
-            if name == "apply":
-                curve = tf.TensorSpec([None, None, None, 3 * self._model.knots], tf.float32, name="curve")
-                function = tf.function(self._apply).get_concrete_function(images, exponent, curve, strip)
-            else:
-                step = {"enhance": self._enhance, "estimate": self._estimate}[name]
-                function = tf.function(step).get_concrete_function(images, strip)
-            self._signatures[key] = function
+            step, specs = {"enhance": (self._enhance, (images, strip)), "estimate": (self._estimate, (images,))}[name]
+            self._signatures[key] = tf.function(step).get_concrete_function(*specs)
         return self._signatures[key]
 
     def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
@@ -75,9 +78,10 @@ class ImageGraph(tf.Module):
             height, width = tf.shape(images)[1], tf.shape(images)[2]
             inner = self._model(surrounded)[contracts.IMAGE][:, margin : margin + height, margin : margin + width]
             return tf.ensure_shape(networks.from_float(inner, images.dtype), images.shape)
-        return self._apply(images, *self._estimate(images, strip_pixels), strip_pixels)
+        small = self._shrink(images, strip_pixels)
+        return self._apply(images, *self._estimate(small), strip_pixels)
 
-    def _estimate(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _shrink(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
         factor = self._model.factor(height, width)
 
@@ -86,7 +90,9 @@ class ImageGraph(tf.Module):
 
         rows = strips.rows_for(images, strip_pixels, multiple=factor)
         narrow = (width + factor - 1) // factor
-        small = strips.map_strips(images, rows, shrink, width=narrow, channels=3, dtype=tf.float32)
+        return strips.map_strips(images, rows, shrink, width=narrow, channels=3, dtype=tf.float32)
+
+    def _estimate(self, small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         exponent = self._model.exponent(small)
         return exponent, self._model.curve_map(small, exponent)
 
@@ -129,10 +135,8 @@ class ImageEnhancer(enhancers.Enhancer):
         self.model = model
         self.graph = ImageGraph(model)
 
-    def _enhance(self, image: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
-        batch = image if image.ndim == 4 else image[None]
-        result = self.graph.enhance(tf.convert_to_tensor(batch), strip_pixels).numpy()
-        return result if image.ndim == 4 else result[0]
+    def _enhance(self, image: np.ndarray) -> np.ndarray:
+        return self.graph.enhance_array(image) if image.ndim == 4 else self.graph.enhance_array(image[None])[0]
 
     def __call__(self, image: Any) -> np.ndarray:
         """Enhances one image or one batch; see `Enhancer.__call__`."""
@@ -141,12 +145,10 @@ class ImageEnhancer(enhancers.Enhancer):
     def tiled(self, image: np.ndarray, tile: int | None = None) -> np.ndarray:
         """Enhances one image of any size; see `Enhancer.tiled`.
 
-        Strips of tile x tile pixels give what the whole picture gives. A network that is not run in strips takes the
-        picture as it is, whatever `tile` says, and memory by its size.
+        The strips of a network that is run in such are as high as they are quickest, and a network that is not takes
+        the picture as it is, with memory by its size, whatever `tile` says.
         """
-        if tile is None:
-            return self._enhance(image)
-        return self._enhance(image, tile * tile if tile else int(np.prod(image.shape[:2])))
+        return self._enhance(image)
 
     def stream(self, *, smoothing: float = 0.9) -> Callable[[np.ndarray], np.ndarray]:
         """Smooths exponent and curves over the frames of a video; a cut starts afresh. Other networks: frame by frame.
@@ -161,22 +163,23 @@ class ImageEnhancer(enhancers.Enhancer):
             raise ValueError(f"`smoothing` must be in [0, 1). Received: smoothing={smoothing}.")
         if not self.graph.in_strips:
             return self.__call__
-        past: list[tf.Tensor] = []
+        past: list[np.ndarray] = []
 
         def enhance_frame(frame: np.ndarray) -> np.ndarray:
-            images = tf.convert_to_tensor(frame[None])
+            images = frame[None]
             now = list(self.graph.estimate(images))
             if past and past[1].shape == now[1].shape and _distance(past, now) < networks.SCENE_CUT:
-                now = [smoothing * old + (1 - smoothing) * new for old, new in zip(past, now, strict=True)]
+                mixed = (smoothing * old + (1 - smoothing) * new for old, new in zip(past, now, strict=True))
+                now = [each.astype(np.float32) for each in mixed]
             past[:] = now
-            return self.graph.apply(images, *now).numpy()[0]
+            return self.graph.apply(images, *now)[0]
 
         return enhance_frame
 
 
-def _distance(one: list[tf.Tensor], other: list[tf.Tensor]) -> float:
+def _distance(one: list[np.ndarray], other: list[np.ndarray]) -> float:
     """The larger of the mean changes of exponent and curves."""
-    return max(float(tf.reduce_mean(tf.abs(a - b))) for a, b in zip(one, other, strict=True))
+    return max(float(np.abs(a - b).mean()) for a, b in zip(one, other, strict=True))
 
 
 def image_enhancer(

@@ -74,7 +74,7 @@ class CurveGraph(tf.Module):
 
     def curve_map(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Predicts the curve map alone: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), C] float32 in [-1, 1]."""
-        small = curve_loops.shrink(images, self._model.scale_factor)
+        small = curve_loops.sample(images, self._model.scale_factor)
         return self.signature("predict", tf.float32)(tf.convert_to_tensor(small), tf.constant(strip_pixels)).numpy()
 
     def bend(self, images: np.ndarray, curve: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:

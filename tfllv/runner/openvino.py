@@ -75,7 +75,7 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def curve_map(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Predicts the curve map alone; see `CurveGraph.curve_map`."""
-        small = curve_loops.shrink(images, self._model.scale_factor)
+        small = curve_loops.sample(images, self._model.scale_factor)
         result = np.empty((*small.shape[:3], self._model.curve_channels), np.float32)
         return self._run(small, result, strip_pixels, bend=False)
 

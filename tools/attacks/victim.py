@@ -87,7 +87,14 @@ class Victim:
 def serve(args, *words: str) -> Iterator[Victim]:
     """Starts a server with `args.model`, or the bundled sgz, and more words; waits until it is ready."""
     model = ["--model", f"sgz={args.model}"] if args.model else ["--method", "sgz"]
-    command = [sys.executable, "-m", "tfllv", "serve", "--port", "0", *model, *words]
+    with start([*model, *words]) as victim:
+        yield victim
+
+
+@contextlib.contextmanager
+def start(words: list[str]) -> Iterator[Victim]:
+    """Starts a server of a model named sgz with these words; waits until it is ready."""
+    command = [sys.executable, "-m", "tfllv", "serve", "--port", "0", *words]
     with tempfile.TemporaryDirectory() as folder:
         log = pathlib.Path(folder) / "log"
         with log.open("w") as file:
