@@ -24,7 +24,7 @@ MASK = "mask"
 LABEL = "label"
 NAME = "name"
 NOISE = "noise"  # [B, H, W, 3] standard normal, of a diffusion model's training
-PERTURBATION = "perturbation"  # [B, 1, 1, 3] added to that noise, alike in a whole example; not part of the target
+PERTURBATION = "perturbation"  # [B, H, W, 3] added to that noise in what is given to the network, not in the target
 TIME = "time"  # [B] int32, the noise schedule's time
 LEVEL = "level"  # [B] the mean of the whole dark picture, of which a batch may hold a part
 

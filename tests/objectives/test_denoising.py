@@ -73,7 +73,7 @@ def test_the_loss_is_the_weighted_squared_error_by_hand(batch):
 def test_a_perturbation_is_seen_and_is_not_part_of_the_target(batch, prediction):
     network = models.build("diffusion_unet", n_feat=4, depth=2, prediction=prediction)
     alpha, sigma = (values[batch["time"]][:, None, None, None] for values in (SCHEDULE.alpha, SCHEDULE.sigma))
-    signal, shift = 2 * batch["high"] - 1, np.float32([0.3, -0.2, 0.1]) * np.ones((2, 1, 1, 1), np.float32)
+    signal, shift = 2 * batch["high"] - 1, np.float32([0.3, -0.2, 0.1]) * np.ones((2, 8, 8, 1), np.float32)
     noisy = (alpha * signal + sigma * (batch["noise"] + shift)).astype(np.float32)
     said = np.asarray(network.estimate(noisy, 2 * batch["low"] - 1, batch["time"]))
     wanted = denoiser.target(prediction, signal, batch["noise"], alpha, sigma)
@@ -103,17 +103,17 @@ def test_a_part_of_a_picture_is_guessed_by_the_level_that_comes_with_it(batch):
 
 def test_validation_s_sample_is_that_of_the_sampler(batch):
     network = models.build("diffusion_unet_small", n_feat=4)
-    objective = denoising.Denoising()
+    objective, schedule = denoising.Denoising(), schedules.make(network.schedule)
     level = network.level(batch["low"])
     base, condition = network.base(batch["low"], level), network.condition(batch["low"], level)
 
     def denoise(noisy, time):
         said = network.estimate(noisy, condition, np.array([time, time]))
-        return denoiser.to_signal(network.prediction, said, noisy, SCHEDULE.alpha[time], SCHEDULE.sigma[time])
+        return denoiser.to_signal(network.prediction, said, noisy, schedule.alpha[time], schedule.sigma[time])
 
     start = np.asarray(objective._normal(base, denoising.CHECK_TIMES))
-    times = schedules.spread_times(SCHEDULE, denoising.CHECK_STEPS, spacing="log_snr")
-    signal = samplers.sample_dpmpp2m(denoise, start, SCHEDULE, times=times)
+    times = schedules.spread_times(schedule, denoising.CHECK_STEPS, spacing="log_snr")
+    signal = samplers.sample_dpmpp2m(denoise, start, schedule, times=times)
     sampled = objective(network, batch, training=False)[1]["image"]
     np.testing.assert_allclose(sampled, network.picture(signal, base), atol=1e-4)
 

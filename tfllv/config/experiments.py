@@ -296,12 +296,12 @@ class DiffusionConfig(TrainConfig):
       crop_to: to here, log-evenly; 0: `crop_from`.
       flip: mirrors half of the examples, left to right.
       exposure: scales the dark picture by e^u, u drawn evenly from [-exposure, exposure / 2]; 0 leaves it.
-      cast: colours both pictures as one light would: red by e^u and blue by e^-u, u drawn evenly from [-cast, cast].
+      cast: colours both pictures as one light would: red by e^u and blue by e^-u, u mostly small, in [-cast, cast].
       options: of the network, as `n_feat=16` or `prediction=v`.
       start_from: weights to start from: a file, or another run's folder.
       weighting: of the times in the loss: `uniform`, or `min_snr`, which bounds the weight of the easy ones.
       min_snr_gamma: that bound.
-      input_perturbation: deviation of a shift of the colours, against the noise's, that the network is to look through.
+      input_perturbation: deviation of low frequencies, against the noise's, that the network is to look through.
     """
 
     model: str = "diffusion_unet"

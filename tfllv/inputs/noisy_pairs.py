@@ -20,6 +20,7 @@ from tfllv.records import pairs as records
 from tfllv.records import problems
 
 _SALT = 7919  # between the draws of one example, as `transforms` does
+FIELDS = (1, 2, 4, 8)  # places along a side of the fields of a perturbation: half a picture, a quarter, ...
 
 
 def find_named_pairs(
@@ -121,7 +122,7 @@ class NoisyPairs(pairs.PairedSource):
           flip: mirrors half of the examples, left to right.
           exposure: scales the dark pictures; see `transforms.random_exposure`; 0 leaves them.
           cast: colours both pictures; see `transforms.random_cast`; 0 leaves them.
-          perturbation: deviation of a shift of each colour that is added to an example's noise; 0: none.
+          perturbation: deviation of fields of low frequencies that are added to an example's noise; 0: none.
 
         Raises:
           ValueError: naming the files, if one is no image or the sizes of a pair differ; or if a side is wrong.
@@ -198,8 +199,18 @@ def _with_level(change: transforms.Transform) -> transforms.Transform:
     return apply
 
 
+def _random_fields(size: int, seed: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of normal noise of `FIELDS` x `FIELDS` places, each enlarged to [size, size, 3]."""
+    total = tf.zeros([size, size, 3])
+    for number, side in enumerate(FIELDS):
+        further = seed + tf.constant([0, (number + 2) * _SALT], tf.int64)
+        field = tf.random.stateless_normal([side, side, 3], further, alg="philox")
+        total += tf.image.resize(field, [size, size], method="bicubic")
+    return total
+
+
 def _add_noise(size: int, times: int, perturbation: float) -> transforms.Transform:
-    """Adds `noise`, standard normal, `time`, even over the schedule, and `perturbation`, normal, of each colour."""
+    """Adds `noise`, standard normal, `time`, even over the schedule, and `perturbation`, of low frequencies."""
 
     def apply(example: transforms.Example, seed: tf.Tensor) -> transforms.Example:
         draw = seed + tf.constant([0, 10 * _SALT], tf.int64)
@@ -207,8 +218,9 @@ def _add_noise(size: int, times: int, perturbation: float) -> transforms.Transfo
         time = tf.random.stateless_uniform(
             [], draw + tf.constant([0, _SALT], tf.int64), maxval=times, dtype=tf.int32, alg="philox"
         )
-        further = draw + tf.constant([0, 2 * _SALT], tf.int64)
-        shift = perturbation * tf.random.stateless_normal([1, 1, 3], further, alg="philox")
-        return example | {contracts.NOISE: noise, contracts.TIME: time, contracts.PERTURBATION: shift}
+        example = example | {contracts.NOISE: noise, contracts.TIME: time}
+        if perturbation:
+            example[contracts.PERTURBATION] = perturbation * _random_fields(size, draw)
+        return example
 
     return apply

@@ -107,14 +107,14 @@ def random_exposure(strength: float) -> Transform:
 def random_cast(strength: float) -> Transform:
     """Gives dark and bright picture the cast of one light: red by e^a, blue by e^-a, green by e^b, others against it.
 
-    a is drawn evenly from [-strength, strength], b from a quarter of that; images become float32 in [0, 1]. Lamps at
-    night are far more coloured than daylight, and a network that never saw that turns orange into yellow.
+    a is strength times the cube of an even number in [-1, 1], b a quarter of that of another: most lights are nearly
+    white, few are strongly coloured, as lamps at night, whose orange a network that never saw it turns into yellow.
+    Images become float32 in [0, 1].
     """
 
     def apply(example: Example, seed: tf.Tensor) -> Example:
-        draws = tf.random.stateless_uniform(
-            [2], seed + tf.constant([0, 11 * 7919], tf.int64), -strength, strength, alg="philox"
-        )
+        salted = seed + tf.constant([0, 11 * 7919], tf.int64)
+        draws = strength * tf.random.stateless_uniform([2], salted, -1.0, 1.0, alg="philox") ** 3
         warm, green = draws[0], draws[1] / 4
         factors = tf.exp(tf.stack([warm - green / 2, green, -warm - green / 2]))
         pictures = to_float({key: example[key] for key in (contracts.LOW, contracts.HIGH)})
