@@ -25,6 +25,8 @@ BENCHMARKS = {
     "startup": ("command_line", "startup"),
     "inner_call": ("enhance", "inner_call"),
     "sgz": ("enhance", "sgz"),
+    "levels": ("enhance", "levels"),
+    "png": ("enhance", "png"),
     "folder": ("enhance", "folder"),
     "large_photo": ("enhance", "large_photo"),
     "inputs": ("inputs", "inputs"),

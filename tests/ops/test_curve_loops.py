@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -102,3 +106,52 @@ def test_a_picture_that_is_not_contiguous_is_bent_as_its_copy(rng):
     images = rng.integers(0, 255, (1, 80, 90, 3)).astype(np.uint8)[:, ::2, ::3]
     curve = rng.uniform(-1, 1, (1, 10, 8, 3)).astype(np.float32)
     assert np.array_equal(curve_loops.bend(images, curve, 4), curve_loops.bend(images.copy(), curve, 4))
+
+
+def test_very_wide_pictures_are_bent_in_parts(rng, monkeypatch):
+    images = rng.integers(0, 255, (2, 9, 70, 3)).astype(np.uint8)
+    curve = rng.uniform(-1, 1, (2, 3, 18, 3)).astype(np.float32)
+    tones = rng.uniform(-0.4, 0.4, (2, 3, 18, 15)).astype(np.float32)
+    exponent = np.float32([0.5, 1]).reshape(2, 1, 1, 1)
+    whole = [curve_loops.bend(images, curve, 4), curve_loops.bend_tones(images, exponent, tones, 4, darkest=1e-4)]
+    monkeypatch.setattr(curve_loops, "_WIDEST", 16)
+    parts = [curve_loops.bend(images, curve, 4), curve_loops.bend_tones(images, exponent, tones, 4, darkest=1e-4)]
+    np.testing.assert_array_equal(parts, whole)
+
+
+@pytest.mark.parametrize("value", [1e38, -1e38, np.inf, -np.inf, np.nan, 1.5, -0.5])
+def test_values_that_no_picture_has_do_no_harm(value, rng):
+    images = np.full((1, 2, 70_000, 3), value, np.float32)
+    curve = rng.uniform(-0.4, 0.4, (1, 1, 8, 15)).astype(np.float32)
+    made = curve_loops.bend_tones(images, np.ones((1, 1, 1, 1), np.float32), curve, 10_000, darkest=1e-4)
+    assert ((made >= 0) & (made <= 1)).all()
+    bent = curve_loops.bend(images, np.full((1, 1, 5834, 3), -0.3, np.float32), 12)
+    assert bent.shape == images.shape and ((bent >= 0) & (bent <= 1) | np.isnan(bent)).all()
+
+
+def test_other_types_are_one_clear_error():
+    for call in (
+        lambda x: curve_loops.bend(x, np.zeros((1, 2, 2, 3), np.float32), 4),
+        lambda x: curve_loops.average(x, 2),
+    ):
+        with pytest.raises(
+            ValueError, match=r"`images` must be uint8, uint16, or float32 in \[0, 1\]\. Received: dtype=float64"
+        ):
+            call(np.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_threads_of_its_own(tmp_path):
+    script = """
+import os, sys, threading, numpy as np
+from tfllv.ops import curve_loops
+images = np.full((1, 600, 400, 3), 40, np.uint8)
+curve = np.full((1, 150, 100, 3), -0.3, np.float32)
+before = curve_loops.bend(images, curve, 4)
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(curve_loops.bend(images, curve, 4), before) else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

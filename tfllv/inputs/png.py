@@ -1,7 +1,7 @@
 """PNG files (W3C PNG, third edition, 2025), written by Intel's ISA-L: about three times as fast as by libpng and zlib.
 
 Every row is stored as its differences to the pixel on the left, which suits photographs and needs nothing of the row
-before; files are some percent larger than zlib's.
+before; their files are some percent larger than OpenCV's, those of drawings more.
 """
 
 from __future__ import annotations

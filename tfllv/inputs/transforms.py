@@ -113,7 +113,7 @@ def random_cast(strength: float) -> Transform:
     """
 
     def apply(example: Example, seed: tf.Tensor) -> Example:
-        salted = seed + tf.constant([0, 11 * 7919], tf.int64)
+        salted = seed + tf.constant([0, 11 * 7919], tf.int64)  # a diffusion's time takes other bits of the same word
         draws = strength * tf.random.stateless_uniform([2], salted, -1.0, 1.0, alg="philox") ** 3
         warm, green = draws[0], draws[1] / 4
         factors = tf.exp(tf.stack([warm - green / 2, green, -warm - green / 2]))

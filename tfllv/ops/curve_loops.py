@@ -15,6 +15,7 @@ import numpy as np
 from tfllv import contracts
 from tfllv.ops import loops
 
+_WIDEST = 1 << 14  # pixels of a strip's rows: a map as wide takes 100 to 200 bytes for each
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
@@ -143,6 +144,8 @@ def _between(points: np.ndarray, gap: int) -> Places:
 
 
 def _largest(dtype: np.dtype) -> int:
+    if dtype not in (np.uint8, np.uint16, np.float32):
+        raise ValueError(f"`images` must be uint8, uint16, or float32 in [0, 1]. Received: dtype={dtype}.")
     return 1 if dtype == np.float32 else np.iinfo(dtype).max
 
 
@@ -157,15 +160,23 @@ def _in_strips(images: np.ndarray, curve: np.ndarray, rows: Places, columns: Pla
     images = np.ascontiguousarray(images)
     result = np.empty_like(images)
     flat, bent = (each.reshape(*images.shape[:2], -1) for each in (images, result))
+    width = images.shape[2]
     maps = np.ascontiguousarray(curve).reshape(*curve.shape[:3], -1, 3)
 
     def work(index: int, part: slice) -> None:
         knot, share = rows.knot[part], rows.share[part]
         band = maps[index, knot[0] : knot[-1] + 2]
-        # The few rows of the map that are needed are made as wide as the picture once, and then blended for each row.
-        wide = np.empty((len(band), band.shape[2], flat.shape[2]), np.float32)
-        _widen(band, wide, *columns)
-        bend_strip(index, flat[index, part], bent[index, part], wide, Places(knot - knot[0], share))
+        for left in range(0, width, _WIDEST):
+            across = Places(*(each[left : left + _WIDEST] for each in columns))
+            # The few rows of the map that are needed are made as wide as the strip, and then blended for each row.
+            wide = np.empty((len(band), band.shape[2], 3 * len(across.knot)), np.float32)
+            _widen(band, wide, *across)
+            window = (index, part, slice(3 * left, 3 * left + wide.shape[2]))
+            # Of a picture that is no wider, these are the rows themselves.
+            strip, made = (np.ascontiguousarray(each[window]) for each in (flat, bent))
+            bend_strip(index, strip, made, wide, Places(knot - knot[0], share))
+            if width > _WIDEST:
+                bent[window] = made
 
     loops.over_strips(images.shape, work)
     return result
@@ -252,6 +263,8 @@ def _interpolate(
                 curve[step, i] = above[step, i] * rest + below[step, i] * part
         for i in range(curve.shape[1]):
             x = rows[row, i]
+            x = x if x < _ONE else _ONE  # in this order NaN becomes 1: whatever comes in, the place is one that exists
+            x = x if x > _ZERO else _ZERO
             place = x * np.float32(count - 1)
             lower = min(int(place), count - 2)
             weight = place - np.float32(lower)

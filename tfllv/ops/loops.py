@@ -43,3 +43,7 @@ def over_strips(shape: tuple[int, ...], work: Callable[[int, slice], None], *, m
 def _threads() -> concurrent.futures.ThreadPoolExecutor:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return concurrent.futures.ThreadPoolExecutor(cores, thread_name_prefix="tfllv-strips")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -78,7 +78,10 @@ class CurveGraph(tf.Module):
         return self.signature("predict", tf.float32)(tf.convert_to_tensor(small), tf.constant(strip_pixels)).numpy()
 
     def bend(self, images: np.ndarray, curve: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
-        """Applies a curve map made by `curve_map`: [B, H, W, 3] -> the same shape and type."""
+        """Applies a curve map made by `curve_map`: [B, H, W, 3] -> the same shape and type.
+
+        `strip_pixels` counts where the map is as large as the picture, at `scale_factor` 1.
+        """
         if self._model.scale_factor > 1:
             return curve_loops.bend(images, curve, self._model.scale_factor)
         given = [tf.convert_to_tensor(each) for each in (images, curve)]
@@ -195,7 +198,7 @@ class CurveEnhancer(enhancers.Enhancer):
         return self._enhance(contracts.check_image(image))
 
     def tiled(self, image: np.ndarray, tile: int | None = None) -> np.ndarray:
-        """Enhances one image of any size; `tile` gives strips of tile x tile pixels. See `Enhancer.tiled`."""
+        """Enhances one image of any size; convolutions are in strips of tile x tile pixels. See `Enhancer.tiled`."""
         if tile is None:
             return self._enhance(image)
         return self._enhance(image, tile * tile if tile else int(np.prod(image.shape[:2])))

@@ -111,7 +111,9 @@ class EnhancerEngine(Engine):
         self.max_batch = Engine.max_batch if self._network else 1
         self.facts = {"kind": method.kind, "summary": method.summary, "precision": "float32", "source": "bundled"}
         # Traces the graphs, so that the first request is as fast as the others.
-        self.run([np.full((48, 64, 3), 30, np.uint8)] * 2)
+        for dtype in (np.uint8, np.uint16):
+            self.run([np.full((48, 64, 3), 30, dtype)] * 2)
+        self._enhancer(np.full((1, 48, 64, 3), 0.1, np.float32))
 
     def run(self, batch: Sequence[np.ndarray]) -> list[Result]:
         """Enhances; see `Engine.run`."""

@@ -60,7 +60,7 @@ class SavedModelEngine(engine.Engine):
         self._input, tensor = next(iter(default.inputs.items()))
         if tensor.shape[0] == 1:
             self.max_batch = 1
-        self.copies = 12  # float32 in and out, and as much again for what is between
+        self.copies = 14  # float32 in, as an array and as a tensor, and out, and the picture itself twice
         try:
             self._try()
         except BrokenModelError as error:
@@ -92,9 +92,10 @@ class SavedModelEngine(engine.Engine):
         else:  # NumPy: TensorFlow's casts between levels and floats take as long as a small network
             image = contracts.to_float(pixels)
             image = contracts.to_uint8(image) if takes_bytes else image
-        outputs = self._functions[engine.DEFAULT_SIGNATURE](**{self._input: tf.constant(image)})
+        outputs = dict(self._functions[engine.DEFAULT_SIGNATURE](**{self._input: tf.constant(image)}))
+        del image  # each is four times as large as the picture
         found = {key.removeprefix("detection_"): outputs[key].numpy() for key in _DETECTIONS if key in outputs}
-        bright = contracts.to_type(outputs["image"].numpy(), pixels.dtype) if "image" in outputs else None
+        bright = _to_levels(outputs.pop("image").numpy(), pixels.dtype) if "image" in outputs else None
         labels = _labels(outputs)
         return [
             engine.Result(
@@ -125,6 +126,14 @@ class SavedModelEngine(engine.Engine):
 
 
 _DETECTIONS = (_BOXES, "detection_scores", "detection_classes", "detection_masks")
+
+
+def _to_levels(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`contracts.to_type`, but in the memory of the image."""
+    np.clip(image, 0, 1, out=image)
+    image *= np.float32(np.iinfo(dtype).max)
+    image += np.float32(0.5)
+    return image.astype(dtype)
 
 
 def _labels(outputs: Mapping[str, tf.Tensor]) -> np.ndarray | None:

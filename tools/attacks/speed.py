@@ -25,8 +25,8 @@ def run(args) -> tuple[list[dict], dict[str, bool]]:
     """Measures the server and what it is compared with in the same moments.
 
     The sides: the bare signature on floats; the same between the decoding and encoding that the server does; the bare
-    signature on bytes, which does the server's whole work inside the graph; the server with the bundled method; and,
-    where an export is given, the server with it.
+    signature on bytes, which does the server's whole work inside the graph; the server with the bundled method; and the
+    server with the export.
     """
     data = victim.photo()
     body, headers = victim.form([("image", "a.jpg", data)])

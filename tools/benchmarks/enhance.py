@@ -48,7 +48,7 @@ def inner_call() -> list[dict]:
 def sgz() -> list[dict]:
     """The inference graph, and where it is installed OpenVINO, against the plain Keras graph of the same weights.
 
-    Also the PSNR to that graph. TensorFlow's begin at a tensor and OpenVINO's at an array; all end at an array.
+    Also the PSNR to that graph. TensorFlow's begin at a tensor, `arrays` and OpenVINO's at an array; all end at one.
     """
     import importlib.util
 
@@ -64,6 +64,12 @@ def sgz() -> list[dict]:
         plain = tf.function(lambda x, m=model: m(x)["image"], input_signature=[tf.TensorSpec([None, None, None, 3])])
         sides = {"plain Keras": lambda f=plain, x=tensor: f(x).numpy()}
         sides |= {kind: (lambda e=e, x=tensor: e.graph.enhance(x).numpy()) for kind, e in made.items()}
+        if scale > 1:  # what `tfllv enhance` calls
+            made |= {f"{kind}, arrays": made[kind] for kind in ("float32", "bfloat16")}
+            sides |= {
+                f"{kind}, arrays": lambda e=made[kind], x=image: e.graph.enhance_array(x)
+                for kind in ("float32", "bfloat16")
+            }
         for kind in ("float32", "bfloat16") if importlib.util.find_spec("openvino") else ():
             quick = enhancers.get("sgz", scale_factor=scale, precision=kind, runtime="openvino")
             made[f"openvino {kind}"] = quick
@@ -78,6 +84,39 @@ def sgz() -> list[dict]:
             size = {"size": f"{width}x{height}", "scale": scale, "graph": name}
             found.append({**size, **row, "frames_per_s": 1e3 / row["median_ms"], "psnr_to_plain_db": decibels})
     return found
+
+
+def levels() -> list[dict]:
+    """A picture of 8 bits in memory, 1200x800: what `tfllv enhance` calls against the networks' TensorFlow graphs."""
+    import tensorflow as tf
+
+    from tfllv import enhancers
+
+    image = (_image(800, 1200) * 255).astype(np.uint8)
+    tensor, found = tf.constant(image), []
+    for name in ("sgz", "mirnet_small"):
+        enhancer = enhancers.get(name)
+        sides = {
+            "graph": lambda e=enhancer: e.graph.enhance(tensor).numpy(),
+            "enhancer": lambda e=enhancer: e(image),
+        }
+        rows = timing.rows(timing.interleave(sides, rounds=15), against="graph")
+        apart = np.abs(sides["graph"]().astype(int) - sides["enhancer"]()).max()
+        found += [{"method": name, **row, "levels_apart": int(apart)} for row in rows]
+    return found
+
+
+def png() -> list[dict]:
+    """Writing a PNG of 1200x800: as here, and by OpenCV with what it takes by itself."""
+    import cv2
+
+    from tfllv.inputs import image_files, png
+
+    path = pathlib.Path(image_files.__file__).parents[1] / "samples" / "temple.jpg"
+    image = np.ascontiguousarray(cv2.resize(image_files.read_image(path).pixels, (1200, 800)))
+    sides: dict = {"OpenCV": lambda: cv2.imencode(".png", image)[1], "here": lambda: png.encode(image)}
+    rows = timing.rows(timing.interleave(sides, rounds=21), against="OpenCV")
+    return [{**row, "bytes": len(sides[row["side"]]())} for row in rows]
 
 
 def folder() -> list[dict]:
