@@ -24,14 +24,15 @@ def test_signal_and_noise_keep_unit_variance_and_the_signal_only_falls(name):
     assert len(schedule) == 1000
     np.testing.assert_allclose(schedule.alpha**2 + schedule.sigma**2, 1, atol=1e-12)
     assert (np.diff(schedule.alpha) < 0).all() and (np.diff(schedule.log_snr_half) < 0).all()
-    assert schedule.alpha[0] > 0.89 and schedule.alpha[-1] < 0.011
+    assert schedule.alpha[0] > 0.5 and schedule.alpha[-1] < 0.011
     assert schedules.make(name) is schedule
 
 
 def test_log_linear_grows_by_one_factor_between_its_ends():
     ratio = np.exp(-schedules.make("log_linear").log_snr_half)
-    np.testing.assert_allclose(ratio[[0, -1]], [0.5, 100], rtol=1e-9)
-    np.testing.assert_allclose(ratio[1:] / ratio[:-1], 200 ** (1 / 999), rtol=1e-9)
+    np.testing.assert_allclose(ratio[[0, -1]], [1, 100], rtol=1e-9)
+    np.testing.assert_allclose(ratio[1:] / ratio[:-1], 100 ** (1 / 999), rtol=1e-9)
+    assert ratio[schedules.make("log_linear").end] == pytest.approx(1.4, rel=2e-3)
 
 
 @pytest.mark.parametrize("spacing", ["time", "log_snr"])
@@ -42,6 +43,19 @@ def test_times_fall_strictly_from_the_start_to_zero(spacing, steps, start):
     assert times[0] == (999 if start is None else start)
     assert (np.diff(times) < 0).all()
     assert steps == 1 or times[-1] == 0
+
+
+@pytest.mark.parametrize("spacing", ["time", "log_snr"])
+@pytest.mark.parametrize("steps", [2, 10, 927])
+def test_times_stop_at_the_schedule_s_end(spacing, steps):
+    schedule = schedules.make("log_linear")
+    times = schedules.spread_times(schedule, steps, spacing=spacing)
+    assert len(times) == steps and times[0] == 999 and times[-1] == schedule.end == 73
+    assert (np.diff(times) < 0).all()
+    with pytest.raises(ValueError, match="from 1 to the 927 times there are"):
+        schedules.spread_times(schedule, 928, spacing=spacing)
+    with pytest.raises(ValueError, match="`start` must be a time from 73 to 999"):
+        schedules.spread_times(schedule, 1, start=72)
 
 
 def test_log_snr_spacing_is_even_in_log_snr():

@@ -175,7 +175,7 @@ def sample(
       denoise: (noisy signal, time) -> signal.
       noisy: the noisy signal at `start`.
       schedule: of T times.
-      steps: network calls, from 1 to T.
+      steps: network calls, from 1 to T - the schedule's end.
       noise: step -> standard normal array.
       eta: of `ddim`.
       start: the first time; None: the schedule's last, where the signal is all noise.
@@ -196,18 +196,19 @@ def sample(
 
 
 def check(name: str, steps: int, schedule: Schedule) -> None:
-    """Raises ValueError unless there is a sampler of that name and the steps are from 1 to the schedule's times."""
+    """Raises ValueError unless there is a sampler of that name and the steps are from 1 to the times it may visit."""
     if name not in SAMPLERS:
         raise ValueError(
             f"`sampler` must be one of {', '.join(SAMPLERS)}. Received: sampler='{name}'; "
             f"{contracts.nearest_name(str(name), SAMPLERS)}"
         )
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 1 <= steps <= len(schedule):
-        raise ValueError(f"`steps` must be a whole number from 1 to {len(schedule)}. Received: steps={steps}.")
+    most = len(schedule) - schedule.end
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
+        raise ValueError(f"`steps` must be a whole number from 1 to {most}. Received: steps={steps}.")
 
 
 def _all(schedule: Schedule, times: Times | None) -> Times:
-    return range(len(schedule) - 1, -1, -1) if times is None else times
+    return range(len(schedule) - 1, schedule.end - 1, -1) if times is None else times
 
 
 def _figures(schedule: Schedule, time: int) -> tuple[float, float]:

@@ -25,13 +25,16 @@ class Schedule:
       alpha: [T], its root: what the signal is multiplied by.
       sigma: [T], the noise's standard deviation.
       log_snr_half: [T], log(alpha / sigma), falling; DPM-Solver's lambda.
+      end: the time at which samplers stop and take the estimate for the result.
     """
 
-    def __init__(self, beta: np.ndarray):
+    def __init__(self, beta: np.ndarray, *, end: int = 0):
         """Takes the betas.
 
         Args:
           beta: [T] in (0, 1).
+          end: from 0 to T - 1. A network is at its worst at the end of what it was trained with, so that it pays to
+            train it on less noise than it will see.
 
         Raises:
           ValueError: if one is outside (0, 1).
@@ -39,7 +42,7 @@ class Schedule:
         beta = np.asarray(beta, np.float64)
         if beta.ndim != 1 or not len(beta) or not ((beta > 0) & (beta < 1)).all():
             raise ValueError(f"`beta` must be a row of numbers in (0, 1). Received: shape={beta.shape}.")
-        self.beta = beta
+        self.beta, self.end = beta, end
         self.alpha_bar = np.cumprod(1.0 - beta)
         self.alpha = np.sqrt(self.alpha_bar)
         self.sigma = np.sqrt(1.0 - self.alpha_bar)
@@ -61,17 +64,19 @@ def cosine(steps: int = STEPS, *, offset: float = 0.008, most: float = 0.9999) -
     return np.clip(1 - left[1:] / left[:-1], 1e-4, most)
 
 
-def log_linear(steps: int = STEPS, *, first: float = 0.5, last: float = 100.0) -> np.ndarray:
+def log_linear(steps: int = STEPS, *, first: float = 1.0, last: float = 100.0) -> np.ndarray:
     """Betas whose sigma / alpha grows by one factor a step, from `first` to `last`: log SNR is linear in time.
 
-    The fixed form of the schedule of Kingma et al. (NeurIPS 2021, arXiv:2107.00630, Sec. 4). It ends where the noise is
-    as small as what a network leaves of its own error: below, a sampler would follow that error and not the picture.
+    The fixed form of the schedule of Kingma et al. (NeurIPS 2021, arXiv:2107.00630, Sec. 4). It ends early, in noise
+    larger than the signal, for networks that diffuse the distance to a guess, which holds the detail already: in less
+    noise, what a sampler of many steps follows is the network's own error.
     """
     left = 1 / (1 + np.geomspace(first, last, steps) ** 2)
     return 1 - left / np.concatenate([[1.0], left[:-1]])
 
 
 SCHEDULES: dict[str, Callable[[], np.ndarray]] = {"linear": linear, "cosine": cosine, "log_linear": log_linear}
+ENDS = {"log_linear": 73}  # where sigma / alpha is 1.4
 
 
 @functools.cache
@@ -86,7 +91,7 @@ def make(name: str) -> Schedule:
             f"`schedule` must be one of {', '.join(SCHEDULES)}. Received: schedule='{name}'; "
             f"{contracts.nearest_name(name, SCHEDULES)}"
         )
-    return Schedule(SCHEDULES[name]())
+    return Schedule(SCHEDULES[name](), end=ENDS.get(name, 0))
 
 
 def spread_times(schedule: Schedule, steps: int, *, spacing: str = "time", start: int | None = None) -> np.ndarray:
@@ -94,32 +99,34 @@ def spread_times(schedule: Schedule, steps: int, *, spacing: str = "time", start
 
     Args:
       schedule: of T times.
-      steps: network calls, >= 1 and <= T.
+      steps: network calls, from 1 to the times from `start` to the schedule's end.
       spacing: `time`, evenly spaced; or `log_snr`, evenly spaced in log(alpha / sigma), which a solver of few steps
         needs (Lu et al. 2022, arXiv:2211.01095, Sec. 4). Neighbours that would be one time are spread.
       start: the first, noisiest time; None: the last of the schedule.
 
     Returns:
-      [steps] int, strictly falling, from `start` to 0 (of one step: `start` alone).
+      [steps] int, strictly falling, from `start` to the schedule's end (of one step: `start` alone).
 
     Raises:
       ValueError: if an argument is out of range.
     """
     start = len(schedule) - 1 if start is None else start
-    if not 0 <= start < len(schedule):
-        raise ValueError(f"`start` must be a time from 0 to {len(schedule) - 1}. Received: {start}.")
-    if isinstance(steps, bool) or not 1 <= steps <= start + 1:
-        raise ValueError(f"`steps` must be from 1 to the {start + 1} times there are. Received: {steps}.")
+    end = schedule.end
+    if not end <= start < len(schedule):
+        raise ValueError(f"`start` must be a time from {end} to {len(schedule) - 1}. Received: {start}.")
+    if isinstance(steps, bool) or not 1 <= steps <= start - end + 1:
+        raise ValueError(f"`steps` must be from 1 to the {start - end + 1} times there are. Received: {steps}.")
     if spacing not in ("time", "log_snr"):
         raise ValueError(f"`spacing` must be time or log_snr. Received: '{spacing}'.")
     if spacing == "time":
-        return np.round(np.linspace(start, 0, steps)).astype(int)
+        return np.round(np.linspace(start, end, steps)).astype(int)
     values = schedule.log_snr_half
-    wanted = np.linspace(values[start], values[0], steps)
-    times = np.round(np.interp(wanted, values[start::-1], np.arange(start, -1, -1.0))).astype(int)
+    wanted = np.linspace(values[start], values[end], steps)
+    between = np.arange(start, end - 1, -1)
+    times = np.round(np.interp(wanted, values[between], between)).astype(int)
     times[0] = start
     for index in range(1, steps):  # no two alike, and room for all that follow
         times[index] = min(times[index], times[index - 1] - 1)
     for index in range(steps):
-        times[index] = max(times[index], steps - 1 - index)
+        times[index] = max(times[index], end + steps - 1 - index)
     return times

@@ -24,7 +24,7 @@ from tfllv.runner import networks
 
 # The noise, against the signal, from which the second pass starts: it drowns what a tile decides, not what the means
 # over the first pass's pixels say.
-COARSE_NOISE = 1.5
+COARSE_NOISE = 2.0
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 
 
@@ -166,10 +166,12 @@ class DiffusionEnhancer(enhancers.Enhancer):
             return self._sample(image, level, self._noise(image.shape, 0), None, (0, self._steps))
         # Twice: shrunk to one tile, then from there on.
         start = self.from_coarse()
-        fine = max(1, round(self._steps * (start + 1) / len(self._schedule)))
+        end = self._schedule.end
+        share = (start - end + 1) / (len(self._schedule) - end)
         if samplers.SPACING[self._sampler] == "log_snr":
             values = self._schedule.log_snr_half
-            fine = max(1, round(self._steps * (values[0] - values[start]) / (values[0] - values[-1])))
+            share = (values[end] - values[start]) / (values[end] - values[-1])
+        fine = max(1, round(self._steps * share))
         total = self._steps + fine
         small = _resize(image, tile / side)
         found = self._sample(small, level, self._noise(small.shape, 1), None, (0, total))
