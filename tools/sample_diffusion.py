@@ -49,9 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--temperature", type=float, metavar="X", help="of the noise, 0 to 1 (default: 1 with --seed, 0 without)"
     )
     parser.add_argument("--tile", type=int, default=64, metavar="N", help="side of a tile in pixels (default: 64)")
-    parser.add_argument(
-        "--overlap", type=int, metavar="N", help="pixels that tiles share (default: a quarter of a tile)"
-    )
+    parser.add_argument("--overlap", type=int, metavar="N", help="pixels that tiles share (default: half a tile)")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the network")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     return parser

@@ -214,7 +214,7 @@ class DiffusionEnhancer(enhancers.Enhancer):
         """
         schedule, model = self._schedule, self.model
         condition = np.asarray(model.condition(tf.constant(image[None]), tf.constant([level])))[0]
-        overlap = self._tile // 4 if self._overlap is None else min(self._overlap, self._tile - 1)
+        overlap = self._tile // 2 if self._overlap is None else min(self._overlap, self._tile - 1)
         estimate = TiledEstimate(self._run, condition, tile=self._tile, overlap=overlap, batch_size=self._batch)
 
         def denoise(noisy: np.ndarray, time: int) -> np.ndarray:
@@ -293,7 +293,7 @@ def diffusion_enhancer(
         else 0.
       seed: of the noise; None: 0.
       tile: side of a tile in pixels; best the size that was trained on.
-      overlap: least pixels that tiles share; None: a quarter of a tile.
+      overlap: least pixels that tiles share; None: half a tile.
       coarse: sample a picture of several tiles small first.
       batch_size: tiles in one network call; the result does not depend on it.
       **options: of the network.
