@@ -27,6 +27,8 @@ def test_darken_restore_detect_and_compare(shared, tmp_path):
         "DIFFUSION_SET": "pairs= val_pairs= image_size=32 crop_from=0 crop_to=0 batch_size=2 epoch=1 sample_every=0",
         "SAMPLER": "steps=2",
         "PIPELINE": "pipelines/mask_rcnn_resnet50_fpn_256x256_smoke.config",
+        # The pipeline is for pictures of a few boxes; one of these has 28.
+        "DETECTOR_SET": "train_input_reader.max_number_of_boxes=32 eval_input_reader[0].max_number_of_boxes=32",
         "STEPS_NORMAL": "2",
         "STEPS_RESTORED": "2",
         "COUNT": "2",
