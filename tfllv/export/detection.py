@@ -24,10 +24,6 @@ from tfllv.runner import networks
 
 NEEDED = ("detection_boxes", "detection_classes", "detection_scores", "num_detections")
 OUTPUTS = (*NEEDED, "detection_masks")
-# What is found before overlapping boxes are suppressed, in TFOD's SavedModels.
-RAW = ("raw_detection_boxes", "raw_detection_scores")
-# Of these only a detector of two stages knows.
-TWO_STAGE = "proposal_boxes"
 _LABEL_MAP = "label_map.pbtxt"
 
 
@@ -49,9 +45,18 @@ class Source:
     dtype: tf.DType
     classes: dict[int, str] | None
 
+    @property
+    def signature(self) -> Any:
+        """One picture -> all that the detector says."""
+        return self.loaded.signatures[signatures.FLOATS]
+
+    def run(self, picture: Any) -> dict[str, tf.Tensor]:
+        """Runs the detector on [1, H, W, 3] uint8."""
+        return self.signature(**{self.key: tf.cast(picture, self.dtype)})
+
     def detect(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Runs the detector on [H, W, 3] uint8; returns `OUTPUTS` without the batch's axis."""
-        outputs = self.loaded.signatures[signatures.FLOATS](**{self.key: tf.cast(pixels[None], self.dtype)})
+        outputs = self.run(pixels[None])
         return {key: outputs[key][0] for key in OUTPUTS if key in outputs}
 
 
@@ -102,7 +107,7 @@ class DetectionSignatures(tf.Module):
     def __init__(self, source: Source, *, max_pixels: int):
         super().__init__(name="detection_signatures")
         self._detector = source.loaded
-        found = source.loaded.signatures[signatures.FLOATS].structured_outputs
+        found = source.signature.structured_outputs
         types = {key: tf.TensorSpec(found[key].shape[1:], found[key].dtype) for key in OUTPUTS if key in found}
 
         def detect_floats(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -204,83 +209,6 @@ def check(source: Source, name: str, folder: pathlib.Path) -> str:
             pairs = [(one[key], expected[key]) for one, expected in zip(found, truth, strict=True)]
             agreements.append(verify.compare_all(f"{name} `{key}`{side}", pairs, "float32"))
     return ", ".join(line for line in agreements if " of bytes" not in line)
-
-
-class _PlainDetector(tf.Module):
-    """One picture -> what is in it, for converters."""
-
-    def __init__(self, source: Source):
-        super().__init__(name="plain_detector")
-        self._detector = source.loaded
-
-        def detect(image: tf.Tensor) -> dict[str, tf.Tensor]:
-            found = source.detect(networks.from_float(image, tf.uint8)[0])
-            return {key: value[None] for key, value in found.items()}
-
-        spec = tf.TensorSpec([1, None, None, 3], tf.float32, name=contracts.IMAGE)
-        self.function = tf.function(detect, input_signature=[spec])
-
-
-def save_plain(source: Source, folder: pathlib.Path) -> None:
-    """Saves the detector for a converter: signature `serving_default`, `image` [1, H, W, 3] float32 in [0, 1]."""
-    module = _PlainDetector(source)
-    tf.saved_model.save(module, str(folder), signatures={signatures.FLOATS: module.function.get_concrete_function()})
-
-
-def compare_file(source: Source, name: str, path: pathlib.Path, *, kind: str) -> str:
-    """Compares a converted file with the detector as it was; returns the agreement in words.
-
-    Raises:
-      verify.MismatchError: if it is not good enough.
-    """
-    pictures = [contracts.to_uint8(crop) for crop in verify.crops()]
-    given: list[Any] = [picture[None].astype(source.dtype.as_numpy_dtype) for picture in pictures]
-    floats = [picture[None] / np.float32(255) for picture in pictures]
-    truth, found = verify.run_fresh(
-        [
-            {"kind": "saved_model", "path": source.folder, "signature": signatures.FLOATS, "inputs": given},
-            {"kind": kind, "path": path, "signature": signatures.FLOATS, "inputs": floats},
-        ]
-    )
-    missing = sorted(set(NEEDED) - set(found[0]))
-    if missing:
-        raise verify.MismatchError(f"{name}: outputs {sorted(found[0])} found; expected {missing} too.")
-    if TWO_STAGE in truth[0]:
-        final = [key for key in OUTPUTS if key in truth[0] and key != "num_detections"]
-        said = []
-        for rows in (list(RAW), final):
-            if set(rows) <= set(found[0]):
-                ours, theirs = ([{key: each[key][0] for key in rows} for each in side] for side in (found, truth))
-                said += [verify.compare_boxes(f"{name} `{rows[0]}`", list(zip(ours, theirs, strict=True)))]
-        return ", ".join(said)
-    # Other kernels round otherwise, and which of two boxes with one score suppresses the other hangs on that: where the
-    # boxes before suppression are at hand, they are what is compared.
-    raw = set(RAW) <= set(found[0])
-    keys, precision = (RAW, verify.OTHER_KERNELS) if raw else (sorted(found[0]), "float32")
-    return ", ".join(
-        verify.compare_all(f"{name} `{key}`", [(a[key], b[key]) for a, b in zip(found, truth, strict=True)], precision)
-        for key in keys
-    )
-
-
-def publish_file(source: Source, name: str, made: pathlib.Path, path: pathlib.Path, *, kind: str) -> str:
-    """Writes a converted file to `path` if it finds what the detector finds; returns the agreement in words.
-
-    Raises:
-      verify.MismatchError: if it is not good enough.
-      OSError: if it cannot be written.
-    """
-    verify.check_size(name, made.stat().st_size, count_parameters(source), "float32")
-    agreement = compare_file(source, name, made, kind=kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image_files.write_bytes(path, made.read_bytes())
-    return agreement
-
-
-def count_parameters(source: Source) -> int:
-    """The numbers that the detector's variables hold."""
-    graph = source.loaded.signatures[signatures.FLOATS]
-    return sum(int(np.prod(variable.shape)) for variable in graph.variables)
 
 
 def _folder_size(folder: pathlib.Path) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.export import detection, plain, product, signatures, straight, verify
+from tfllv.export import detection, detector_files, plain, product, signatures, verify
 from tfllv.inputs import files, image_files
 
 PRECISIONS = ("float32", "float16", "int8", "int8_dynamic")
@@ -102,7 +102,7 @@ def export_detector(
     with tempfile.TemporaryDirectory() as work:
         file = pathlib.Path(work) / path.name
         file.write_bytes(convert_detector(source))
-        return path, detection.publish_file(source, name, file, path, kind="litert")
+        return path, detector_files.publish(source, name, file, path, kind="litert")
 
 
 def convert_detector(source: detection.Source) -> bytes:
@@ -111,17 +111,12 @@ def convert_detector(source: detection.Source) -> bytes:
     Raises:
       ValueError: if LiteRT lacks kernels for it.
     """
-    module = tf.Module()
-    signature = source.loaded.signatures[signatures.FLOATS]
-    function = straight.straighten(signature, source.key, source.dtype, (*detection.OUTPUTS, *detection.RAW))
-    with tempfile.TemporaryDirectory() as folder:
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures={signatures.FLOATS: function}, options=options)
-        converter: Any = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signatures.FLOATS])
+    with detector_files.straightened(source) as folder:
+        converter: Any = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[signatures.FLOATS])
         try:
             return converter.convert()
         except Exception as error:  # the converter's own type is not public
-            lacking = re.search(r"ops: (.+)", str(error))
+            lacking = re.search(r"ops: (?!https:)(.+)", str(error))
             what = lacking.group(1) if lacking else str(error).strip().splitlines()[-1][:200]
             raise ValueError(f"LiteRT cannot run '{source.folder}': it lacks kernels for {what}.") from error
 

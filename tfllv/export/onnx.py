@@ -12,7 +12,7 @@ import tempfile
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.export import detection, plain, product, signatures, verify
+from tfllv.export import detection, detector_files, plain, product, signatures, verify
 from tfllv.inputs import image_files
 
 SUFFIX = ".onnx"
@@ -70,17 +70,16 @@ def export_detector(
     check_installed()
     path = pathlib.Path(folder) / f"{name}{SUFFIX}"
     verify.check_absent(path, overwrite=overwrite)
-    with tempfile.TemporaryDirectory() as work:
-        plain_folder, file = pathlib.Path(work) / "plain", pathlib.Path(work) / "file.onnx"
-        detection.save_plain(source, plain_folder)
+    with detector_files.straightened(source) as folder, tempfile.TemporaryDirectory() as work:
+        file = pathlib.Path(work) / path.name
         # By its command: its functions lose the variables of a graph that was itself loaded.
-        command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(plain_folder), "--tag", "serve"]
+        command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(folder), "--tag", "serve"]
         command += ["--signature_def", signatures.FLOATS, "--opset", str(OPSET), "--output", str(file)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode or not file.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ValueError(f"tf2onnx cannot convert '{source.folder}': {last[:300]}")
-        return path, detection.publish_file(source, name, file, path, kind="onnx")
+        return path, detector_files.publish(source, name, file, path, kind="onnx")
 
 
 def check_installed() -> None:

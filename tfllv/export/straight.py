@@ -1,146 +1,75 @@
-"""A detector's graph in operations that every converter knows: without its loop, and with crops in plain steps.
+"""A detector's graph for converters: in operations that they know, and that round the same everywhere.
 
-TFOD's exporter prepares the pictures of a batch one by one, in a loop over lists of tensors. Its SavedModels take a
-batch of one, so the loop's body runs once; here it stands in the loop's place. Two-stage detectors cut their proposals
-out of the features by `CropAndResize`, for which LiteRT has no kernel; here they gather the four neighbours of each
-place.
+- The loop over pictures runs once, and is gone.
+- `CropAndResize`, for which LiteRT has no kernel, gathers the four neighbours of each place.
+- Means over many pixels are taken axis by axis: kernels that add 16,384 numbers one after another, as LiteRT's and
+  ONNX Runtime's do, are 1e-4 off after the squeeze-and-excitation of EfficientNet's first block.
+- Bilinear resizing computes its places as TensorFlow does, for ONNX Runtime rounds them otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
-from tfllv import contracts
-from tfllv.runner import networks
-
-_LOOPS = ("While", "StatelessWhile")
-# Into a list, one out of it, one into it, out of it.
-_SCATTER, _READ, _WRITE, _GATHER = "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem", "TensorListStack"
-_PASSING = ("Identity", "StopGradient")
+from tfllv.export import retell
 
 
-def straighten(function: Any, key: str, dtype: tf.DType, outputs: Sequence[str]) -> Any:
-    """Makes a function without loops out of a detector's signature.
+def straighten(detector: retell.Detector, outputs: Sequence[str]) -> Any:
+    """Makes a function in plain operations out of a detector.
 
     Args:
-      function: the signature: one picture [1, H, W, 3] of 0 to 255 -> named tensors.
-      key: the name of its input.
-      dtype: of its input.
-      outputs: the names to keep, where the signature has them.
+      detector: see `retell.freeze`.
+      outputs: the names to keep, where the detector has them.
 
     Returns:
       A concrete function: `image` [1, H, W, 3] float32 in [0, 1] -> the named tensors. Weights are constants in it.
 
     Raises:
-      ValueError: if the graph has another loop than that over the pictures.
+      ValueError: if it cuts or resizes pictures otherwise than TFOD does.
     """
-    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
-    shapes = {name: function.structured_outputs[name].shape for name in sorted(function.structured_outputs)}
-    names = dict(zip(shapes, (tensor.name for tensor in frozen.outputs), strict=True))
-    names = {name: names[name] for name in outputs if name in names}
-    loops = [op for op in frozen.graph.get_operations() if op.type in _LOOPS]
-    if len(loops) > 1:
-        raise ValueError(
-            "`--format` must be saved_model or onnx for this detector: LiteRT has no kernels for its loops but the one "
-            f"over pictures, which all have. Received: {len(loops)} loops."
-        )
-
-    def detect(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        known = {f"{key}:0": tf.cast(networks.from_float(image, tf.uint8), dtype)}
-        for loop in loops:
-            known |= _run_once(frozen.graph, loop, known)
-        found = _run(frozen.graph, known, list(names.values()))
-        return {name: _shaped(value, shapes[name]) for name, value in zip(names, found, strict=True)}
-
-    picture = tf.TensorSpec([1, None, None, 3], tf.float32, name=contracts.IMAGE)
-    return tf.function(detect, input_signature=[picture], autograph=False).get_concrete_function()
+    return retell.Teller(detector, _RULES).build(outputs)
 
 
-def _run(graph: Any, known: Mapping[str, tf.Tensor], wanted: Sequence[str]) -> list[tf.Tensor]:
-    """Computes tensors of a graph, by name, from others that are given; nothing else of it comes along."""
-    definition = graph.as_graph_def()
-    given = {_node_of(name) for name in known}
-    for node in definition.node:
-        if node.name in given:  # what lies before it is not needed
-            node.op = "Placeholder"
-            del node.input[:]
-            dtype = graph.get_tensor_by_name(f"{node.name}:0").dtype
-            node.attr.clear()
-            node.attr["dtype"].type = dtype.as_datatype_enum
-    _add_axes_plainly(definition)
-    _crop_plainly(definition)
-    left = _keep_before(definition, wanted)
-    feeds = {name: tensor for name, tensor in known.items() if _node_of(name) in left}
-    return tf.graph_util.import_graph_def(definition, input_map=feeds, return_elements=list(wanted), name="")
+def _add_axis(op: Any, inputs: list[Any]) -> list[Any] | None:
+    """`tensor[None]` is a slice that LiteRT knows of fixed sizes alone."""
+    masks = {key: op.get_attr(f"{key}_mask") for key in ("begin", "end", "new_axis", "shrink_axis")}
+    whole = masks["begin"] == masks["end"] and masks["begin"] & (masks["begin"] + 2) == 0  # 0b1...10
+    return [tf.expand_dims(inputs[0], 0)] if whole and (masks["new_axis"], masks["shrink_axis"]) == (1, 0) else None
 
 
-def _keep_before(definition: Any, wanted: Sequence[str]) -> set[str]:
-    """Removes the nodes on which the wanted tensors do not depend; returns the names of the others."""
-    nodes = {node.name: node for node in definition.node}
-    left: set[str] = set()
-    open_names = [_node_of(name) for name in wanted]
-    while open_names:
-        name = open_names.pop()
-        if name not in left:
-            left.add(name)
-            open_names += [_node_of(source) for source in nodes[name].input]
-    kept = [node for name, node in nodes.items() if name in left]
-    del definition.node[:]
-    definition.node.extend(kept)
-    return left
+def _average(op: Any, inputs: list[Any]) -> list[Any] | None:
+    axes = tf.get_static_value(inputs[1])
+    if axes is None or np.size(axes) < 2 or np.min(axes) < 0:
+        return None
+    mean = inputs[0]
+    for axis in sorted(axes.tolist(), reverse=True):
+        mean = tf.reduce_mean(mean, axis, keepdims=op.get_attr("keep_dims"))
+    return [mean]
 
 
-def _node_of(tensor: str) -> str:
-    """The node of `name`, `name:0` or `^name`."""
-    return tensor.lstrip("^").split(":")[0]
+def _crop(op: Any, inputs: list[Any]) -> list[Any]:
+    kind = op.get_attr("method").decode() or "bilinear", op.get_attr("extrapolation_value")
+    if kind != ("bilinear", 0.0):
+        raise ValueError(f"`CropAndResize` must be bilinear and 0 outside of the picture. Received: {kind}.")
+    return [crop(*inputs)]
 
 
-def _add_axes_plainly(definition: Any) -> None:
-    """Rewrites `tensor[None]`, a slice that LiteRT knows of fixed sizes alone, as `tf.expand_dims`."""
-    zero = definition.node.add(name="straight/zero", op="Const")
-    zero.attr["dtype"].type = tf.int32.as_datatype_enum
-    zero.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0, tf.int32))
-    for node in definition.node:
-        if node.op != "StridedSlice":
-            continue
-        masks = {key: node.attr[f"{key}_mask"].i for key in ("begin", "end", "new_axis", "shrink_axis", "ellipsis")}
-        whole = masks["begin"] == masks["end"] and masks["begin"] & (masks["begin"] + 2) == 0  # 0b1...10
-        if whole and (masks["new_axis"], masks["shrink_axis"]) == (1, 0):
-            kind = node.attr["T"].type
-            del node.input[1:]
-            node.input.append(zero.name)
-            node.op = "ExpandDims"
-            node.attr.clear()
-            node.attr["T"].type, node.attr["Tdim"].type = kind, tf.int32.as_datatype_enum
+def _resize(op: Any, inputs: list[Any]) -> list[Any] | None:
+    if op.get_attr("align_corners"):
+        return None
+    return [resize(tf.cast(inputs[0], tf.float32), inputs[1], centres=op.get_attr("half_pixel_centers"))]
 
 
-def _crop_plainly(definition: Any) -> None:
-    """Rewrites `CropAndResize` as a call of `crop`, which the converter writes out in its place."""
-    nodes = [node for node in definition.node if node.op == "CropAndResize"]
-    for kind in {(node.attr["method"].s.decode() or "bilinear", node.attr["extrapolation_value"].f) for node in nodes}:
-        if kind != ("bilinear", 0.0):
-            raise ValueError(f"`CropAndResize` must be bilinear and 0 outside of the picture. Received: {kind}.")
-    if not nodes:
-        return
-    function = tf.function(crop, autograph=False).get_concrete_function(
-        tf.TensorSpec([None, None, None, None]),
-        tf.TensorSpec([None, 4]),
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([2], tf.int32),
-    )
-    function.add_to_graph(definition_graph := tf.Graph())
-    definition.library.MergeFrom(definition_graph.as_graph_def().library)
-    for node in nodes:
-        node.op = "PartitionedCall"
-        node.attr.clear()
-        node.attr["f"].func.name = function.name
-        node.attr["Tin"].list.type.extend(tensor.dtype.as_datatype_enum for tensor in function.inputs)
-        node.attr["Tout"].list.type.append(tf.float32.as_datatype_enum)
+_RULES: dict[str, retell.Rule] = {
+    "StridedSlice": _add_axis,
+    "Mean": _average,
+    "CropAndResize": _crop,
+    "ResizeBilinear": _resize,
+}
 
 
 def crop(images: tf.Tensor, boxes: tf.Tensor, picture: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -187,29 +116,33 @@ def _neighbours(low: tf.Tensor, high: tf.Tensor, side: tf.Tensor, count: tf.Tens
     return tf.cast(before, tf.int32), tf.cast(after, tf.int32), places - before, inside
 
 
-def _run_once(graph: Any, loop: Any, known: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Returns what comes out of the loop's lists after its one turn: tensor's name -> [1, ...]."""
-    (scatter,) = [op for op in graph.get_operations() if op.type == _SCATTER]
-    (pictures,) = _run(graph, known, [scatter.inputs[0].name])
-    library = {item.signature.name: item for item in graph.as_graph_def(add_shapes=True).library.function}
-    body = function_def_to_graph(library[loop.get_attr("body").name])
-    (read,) = [op for op in body.get_operations() if op.type == _READ]
-    gathers = [op for op in graph.get_operations() if op.type == _GATHER]
-    written = [_source(body.outputs[_source(op.inputs[0]).value_index]) for op in gathers]
-    values = _run(body, {read.outputs[0].name: pictures[0]}, [tensor.op.inputs[2].name for tensor in written])
-    return {
-        op.outputs[0].name: _shaped(value[None], op.outputs[0].shape) for op, value in zip(gathers, values, strict=True)
-    }
+def resize(images: tf.Tensor, size: tf.Tensor, *, centres: bool) -> tf.Tensor:
+    """Does what TensorFlow's `ResizeBilinear` does, without an operation of that name.
+
+    Args:
+      images: [B, H, W, C] float32.
+      size: [2] int32, height h and width w.
+      centres: whether pixels are squares, and not points at their upper left corners (`half_pixel_centers`).
+
+    Returns:
+      [B, h, w, C] float32.
+    """
+    shape = tf.shape(images)
+    up, down, y = _between(shape[1], size[0], centres)
+    left, right, x = _between(shape[2], size[1], centres)
+    x, y = x[:, None], y[:, None, None]
+    top, bottom = tf.gather(images, up, axis=1), tf.gather(images, down, axis=1)
+    top = tf.gather(top, left, axis=2) + (tf.gather(top, right, axis=2) - tf.gather(top, left, axis=2)) * x
+    bottom = tf.gather(bottom, left, axis=2) + (tf.gather(bottom, right, axis=2) - tf.gather(bottom, left, axis=2)) * x
+    return top + (bottom - top) * y
 
 
-def _source(tensor: Any) -> Any:
-    """Returns where a tensor comes from, past what hands it on unchanged."""
-    while tensor.op.type in _PASSING:
-        tensor = tensor.op.inputs[0]
-    return tensor
-
-
-def _shaped(tensor: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """Tells a tensor's shape to those who build on it; `tf.ensure_shape` would be one more operation to convert."""
-    tensor.set_shape(shape)
-    return tensor
+def _between(side: tf.Tensor, count: tf.Tensor, centres: bool) -> tuple[tf.Tensor, ...]:
+    """Along one axis [count]: the pixels before and after, the share of the latter."""
+    scale = tf.cast(side, tf.float32) / tf.cast(count, tf.float32)
+    offset = 0.5 if centres else 0.0
+    places = (tf.cast(tf.range(count), tf.float32) + offset) * scale - offset
+    before = tf.floor(places)
+    share = places - before
+    before, after = (tf.clip_by_value(tf.cast(each, tf.int32), 0, side - 1) for each in (before, before + 1.0))
+    return before, after, share

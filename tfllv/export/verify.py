@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ from tfllv.inputs import image_files
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "samples"
 FLOAT_TOLERANCE = 1e-5
-# Of a detector's float32 by other kernels: the roundings of a hundred layers, and scores of 1 behind a sigmoid.
-OTHER_KERNELS = "float32 by other kernels"
-DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0, OTHER_KERNELS: 60.0}
-# Of what a two-stage detector finds: in coordinates, scores and masks, all of [0, 1]; and the share of the rows.
-SAME_BOX, FOUND_AGAIN = 1e-3, 0.75
+DECIBELS = {"bfloat16": 50.0, "float16": 50.0, "int8": 35.0, "int8_dynamic": 35.0}
+# Of the rows that a detector chooses: in coordinates and scores, both of [0, 1]; and the share of the rows.
+SAME_BOX, FOUND_AGAIN = 1e-4, 0.75
+# Of a detector's numbers, where its network makes more of rounding: so many times as far from float64 as TensorFlow's
+# own float32 is, which must itself be near.
+TIMES, NEAR = 4.0, 1e-3
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int8_dynamic": 1}  # bytes of a parameter
 _SCRIPT = pathlib.Path(__file__).with_name("fresh_process.py")
 _TIMEOUT = 1800
@@ -45,6 +46,11 @@ def crops() -> list[np.ndarray]:
         pixels = image_files.read_image(SAMPLES / f"{name}.jpg").pixels
         found.append(contracts.to_float(pixels[top : top + height, left : left + width]))
     return found
+
+
+def photographs() -> list[np.ndarray]:
+    """The bundled photographs of which `crops` are pieces, [H, W, 3] uint8, of three sizes: scenes, for detectors."""
+    return [contracts.to_uint8(image_files.read_image(SAMPLES / f"{name}.jpg").pixels) for name, *_ in _CROPS]
 
 
 def run_fresh(calls: list[dict[str, Any]], *, timeout: float = _TIMEOUT) -> list[list[dict[str, np.ndarray]]]:
@@ -122,8 +128,7 @@ def compare_all(what: str, pairs: list[tuple[np.ndarray, np.ndarray]], precision
         )
         return f"{what} {share:.2%} equal"
     if exact:
-        # Logits and the like are not in [0, 1]; float32 has 7 digits wherever the point is.
-        largest = max(float(np.abs(a - b).max()) / max(1.0, float(np.abs(b).max())) for a, b in pairs)
+        largest = max(_relative(found, expected) for found, expected in pairs)
         _demand(
             largest <= FLOAT_TOLERANCE + rounding, what, f"off by {largest:.3g}", f"{FLOAT_TOLERANCE + rounding:.3g}"
         )
@@ -133,16 +138,56 @@ def compare_all(what: str, pairs: list[tuple[np.ndarray, np.ndarray]], precision
     return f"{what} {least:.1f} dB"
 
 
-def compare_boxes(what: str, pairs: list[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> str:
-    """Compares what a two-stage detector finds: how much of it is found again, within `SAME_BOX` in every number.
-
-    Of two proposals with almost the same score, rounding decides which one goes to the second stage, and a box that
-    ends at the picture's border is cut out with its last line or without; so rows may differ, but few.
+def compare_with_exact(
+    what: str,
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
+    own: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    rounding: Sequence[float] | None = None,
+) -> str:
+    """Compares one output of a converted detector, on several pictures, with float64.
 
     Args:
       what: names it, for the message.
-      pairs: (the exported file's, the detector's) of each picture: names -> arrays [N, ...] of which one has a name
-        that ends in `boxes`.
+      found: (the file's, what it should be in float64) of each picture. It must agree within `FLOAT_TOLERANCE` or,
+        where the network makes more of rounding, be at most `TIMES` as far off as TensorFlow's own float32.
+      own: the same of TensorFlow's float32. If it is not `NEAR`, float64 computes something else.
+      rounding: what is allowed in its place, for each picture.
+
+    Returns:
+      The worst agreement, in words.
+
+    Raises:
+      MismatchError: if it is not good enough.
+    """
+    for values, exact in found:
+        if values.shape != exact.shape:
+            raise MismatchError(f"{what}: shape {values.shape} found; expected {exact.shape}.")
+        if not np.isfinite(values).all():
+            raise MismatchError(f"{what}: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
+    theirs = [_relative(*pair) for pair in own]
+    _demand(max(theirs) <= NEAR, f"{what} in TensorFlow", f"off by {max(theirs):.3g} from float64", f"{NEAR:g}")
+    ours = [_relative(*pair) for pair in found]
+    for one, other, allowed in zip(ours, theirs, rounding or [0.0] * len(ours), strict=True):
+        limit = max(FLOAT_TOLERANCE, TIMES * other, allowed)
+        _demand(one <= limit, what, f"off by {one:.3g} from float64", f"{limit:.3g}")
+    return f"{what} within {max(ours):.1e} of float64 (TensorFlow's float32: {max(theirs):.1e})"
+
+
+def _relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference; logits and the like are not in [0, 1], but float32 has 7 digits wherever the point is."""
+    return float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+
+
+def compare_boxes(what: str, pairs: Sequence[tuple[Mapping[str, np.ndarray], ...]]) -> str:
+    """Compares the rows that a detector chooses: how much of it is found again, within `SAME_BOX` in every number.
+
+    Of two proposals with the same score, and many have a score next to 1, LiteRT's suppression takes another one than
+    TensorFlow's does, and of two classes rounding decides; so rows may differ, but few.
+
+    Args:
+      what: names it, for the message.
+      pairs: (the exported file's, the detector's) of each picture: names -> arrays [N, ...], the boxes first.
 
     Returns:
       How many are found again, in words.
@@ -155,12 +200,13 @@ def compare_boxes(what: str, pairs: list[tuple[Mapping[str, np.ndarray], Mapping
         for name, values in found.items():
             if not np.isfinite(values).all():
                 raise MismatchError(f"{what} `{name}`: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
-        (boxes,) = [name for name in expected if name.endswith("boxes")]
+        boxes = next(iter(expected))
         ours, theirs = (np.reshape(each[boxes], (len(each[boxes]), -1)) for each in (found, expected))
         row, other = np.nonzero(np.abs(theirs[:, None] - ours[None]).max(-1) <= SAME_BOX)
         for name, values in expected.items():
-            apart = np.abs(values[row] - found[name][other]).reshape(len(row), -1)
-            row, other = (index[apart.max(-1, initial=0) <= SAME_BOX] for index in (row, other))
+            apart = np.abs(values[row] - found[name][other])
+            same = apart.max(tuple(range(1, apart.ndim)), initial=0) <= SAME_BOX
+            row, other = row[same], other[same]
         again += len(set(row.tolist()))
         count += len(theirs)
     _demand(again >= FOUND_AGAIN * count, what, f"{again} of {count}", f"{FOUND_AGAIN:.0%} of them again")
