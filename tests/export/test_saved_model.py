@@ -14,6 +14,7 @@ from tensorflow.python.tools import saved_model_cli
 from tfllv import models
 from tfllv.export import product, saved_model, serving_files, verify
 from tfllv.inputs import image_files
+from tfllv.runner import split
 
 
 def run_bytes(loaded, *files):
@@ -34,6 +35,7 @@ def test_the_folder_is_what_tf_serving_reads(exported):
         "precision": "float32",
         "outputs": ["image"],
         "max_pixels": 3_000_000,
+        "split": {"scale_factor": 12},
     }
 
 
@@ -58,11 +60,24 @@ def test_saved_model_cli_shows_every_signature(exported, capsys):
         "signature_def['serving_default']",
         "inputs['image'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, -1, -1, 3)",
         "outputs['image'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, -1, -1, 3)",
+        "signature_def['estimate']",
+        "inputs['small'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, -1, -1, 3)",
+        "outputs['curve'] tensor_info:\n        dtype: DT_FLOAT",
         "signature_def['serving_bytes']",
         "inputs['image_bytes'] tensor_info:\n        dtype: DT_STRING\n        shape: (-1)",
         "outputs['image_bytes'] tensor_info:\n        dtype: DT_STRING\n        shape: (-1)",
     ):
         assert words in shown
+
+
+def test_the_estimate_with_the_loops_around_it_is_the_whole(exported, loaded, rng):
+    facts = json.loads((exported[0] / "1" / serving_files.FACTS).read_text())
+    between = split.from_facts(facts["split"])
+    images = (rng.random((2, 97, 130, 3)) * 0.4).astype(np.float32)
+    found = loaded.signatures["estimate"](small=tf.constant(between.shrink(images)))
+    bent = between.bend(images, {key: value.numpy() for key, value in found.items()})
+    expected = loaded.signatures["serving_default"](image=tf.constant(images))["image"]
+    np.testing.assert_allclose(bent, expected, rtol=0, atol=1e-5)
 
 
 def test_floats_of_any_batch_and_size_are_the_networks_own(loaded, sgz, rng):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfllv.serve import engine, saved_model
 from tfllv.serve.limits import Limits
@@ -29,6 +31,66 @@ def test_pixels_go_in_and_come_out_in_their_own_type(enhance, dtype, toy):
         assert result.image.dtype == dtype and result.labels is None and result.detections is None
         assert np.abs(result.image.astype(int) - np.round(image * 1.5)).max() <= 1
     assert np.array_equal(enhance.run(images[:1])[0].image, enhance.run(images)[0].image)
+
+
+class Curved(tf.Module):
+    """A curve network of one constant, `rise`; its estimate has `told` in place of it."""
+
+    def __init__(self, told):
+        super().__init__()
+        self.rise, self.told = tf.Variable(-0.5), tf.Variable(told)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="image")])
+    def floats(self, image):
+        for _ in range(8):
+            image = image + self.rise * (image * image - image)
+        return {"image": image}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="small")])
+    def estimate(self, small):
+        return {"curve": tf.ones_like(small) * self.told}
+
+
+@pytest.fixture
+def curved(tmp_path):
+    """Saves a curve network in two halves, as `tfllv export` does, and loads it."""
+
+    def save(told=-0.5, facts=None):
+        module = Curved(told)
+        both = {"serving_default": module.floats, "estimate": module.estimate}
+        tf.saved_model.save(module, str(tmp_path / "1"), signatures=both)
+        (tmp_path / "1" / "tfllv.json").write_text(json.dumps({"split": facts or {"scale_factor": 3}}))
+        return saved_model.SavedModelEngine(tmp_path / "1", name="curved", version=1)
+
+    return save
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_estimate_with_compiled_loops_around_it_stands_for_the_whole(curved, toy, dtype, monkeypatch):
+    model = curved()
+    assert "split" not in model.facts and model.copies == engine.Engine.copies
+    images = [toy.picture(seed=seed, dtype=dtype) for seed in range(3)]
+    top = np.iinfo(dtype).max
+    whole = model.predict("serving_default", {"image": np.float32(np.stack(images) / top)}, Limits())["image"]
+    monkeypatch.setitem(model._functions, "serving_default", None)  # not what is run
+    for image, result, right in zip(images, model.run(images), whole, strict=True):
+        assert result.image.dtype == dtype and result.image.shape == image.shape
+        assert np.abs(result.image.astype(int) - np.round(right * top)).max() <= 1
+
+
+def test_an_estimate_of_something_else_is_refused(curved):
+    with pytest.raises(
+        saved_model.BrokenModelError, match=r"`estimate` gives another picture than `image`, by \d+ lev"
+    ):
+        curved(told=-0.6)
+
+
+@pytest.mark.parametrize("facts", [{"scale": 3}, {"scale_factor": "3"}, 3])
+def test_halves_that_nobody_knows_are_left_alone(curved, toy, facts):
+    model = curved(told=-0.6, facts=facts)
+    image = toy.picture()
+    right = model.predict("serving_default", {"image": np.float32(image[None] / 255)}, Limits())["image"][0]
+    assert np.abs(model.run([image])[0].image.astype(int) - np.round(right * 255)).max() <= 1
 
 
 def test_predict_runs_both_signatures(enhance, toy):

@@ -13,9 +13,10 @@ import tensorflow as tf
 from tfllv import contracts, models
 from tfllv.export import signatures
 from tfllv.models import curve
-from tfllv.runner import image_network, networks
+from tfllv.runner import image_network, networks, split
 
 ENHANCE, SEGMENT, DETECT = "enhance", "segment", "detect"
+FACTS_OF_SPLIT = "split"
 # Networks of the table that are no picture -> picture by themselves, and what to do instead.
 NOT_EXPORTED = {
     name: "a diffusion model is run many times for one picture, by a sampler that is not part of a graph; use "
@@ -37,6 +38,7 @@ class Product:
       owner: what holds the graph's variables and constants.
       bounded: whether the graph works in strips, so that large pictures are no burden.
       facts: what `tfllv.json` holds beside name, kind and precision.
+      estimate: the network on a small copy, of one whose loops over all pixels `runner.split` knows; see `signatures`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Product:
     owner: Any
     bounded: bool
     facts: dict[str, Any]
+    estimate: signatures.Step | None = None
 
     @property
     def max_pixels(self) -> int:
@@ -92,9 +95,11 @@ def load(
     networks.load_weights(model, name, None if weights is None else str(weights))
     if isinstance(model, curve.CurveNetwork):
         graph: Any = networks.CurveGraph(model, precision=precision)
-        facts = {"halo": model.halo} if model.scale_factor == 1 else {}
-        strip = networks.STRIP_PIXELS
-        return Product(name, ENHANCE, precision, model, _graph_step(graph, strip), graph, True, facts)
+        step = _graph_step(graph, networks.STRIP_PIXELS)
+        if model.scale_factor == 1:
+            return Product(name, ENHANCE, precision, model, step, graph, True, {"halo": model.halo})
+        facts = {FACTS_OF_SPLIT: split.to_facts(graph.split)}
+        return Product(name, ENHANCE, precision, model, step, graph, True, facts, graph.estimate)
     body = model
     if precision != "float32":
         body = models.build(name, dtype=f"mixed_{precision}", **options)
@@ -104,7 +109,11 @@ def load(
         return Product(name, SEGMENT, precision, model, _segment_step(body), _Variables(body, body), False, {})
     graph = image_network.ImageGraph(body)
     step = _graph_step(graph, image_network.STRIP_PIXELS)
-    return Product(name, ENHANCE, precision, model, step, _Variables(body, graph), graph.in_strips, {})
+    product = Product(name, ENHANCE, precision, model, step, _Variables(body, graph), graph.split is not None, {})
+    if graph.split is None:
+        return product
+    facts = {FACTS_OF_SPLIT: split.to_facts(graph.split)}
+    return dataclasses.replace(product, facts=facts, estimate=graph.signature("estimate", tf.float32))
 
 
 class _Variables(tf.Module):

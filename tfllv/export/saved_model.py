@@ -41,7 +41,7 @@ def export(
     """
     root = pathlib.Path(folder)
     max_pixels = what.max_pixels if max_pixels is None else max_pixels
-    module = signatures.Signatures(what.step, what.owner, max_pixels=max_pixels)
+    module = signatures.Signatures(what.step, what.owner, max_pixels=max_pixels, estimate=what.estimate)
     functions = module.signatures()
     encoded = sorted(functions[signatures.BYTES].structured_outputs)
     outputs = sorted(functions[signatures.FLOATS].structured_outputs)
@@ -123,13 +123,23 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
     verify.check_size(what.name, size, what.model.count_params(), what.precision)
     crops = verify.crops()
     bytes_in = [image_files.encode_image(".png", contracts.to_uint8(crop)) for crop in crops]
+    floats_in = [crop[None] for crop in crops]
     calls: list[dict[str, Any]] = [
-        {"signature": signatures.FLOATS, "inputs": [crop[None] for crop in crops]},
+        {"signature": signatures.FLOATS, "inputs": floats_in},
         {"signature": signatures.BYTES, "inputs": [bytes_in]},
     ]
-    floats, (strings,) = verify.run_fresh([{"kind": "saved_model", "path": folder, **call} for call in calls])
+    if what.estimate is not None:
+        calls.append({"signature": signatures.ESTIMATE, "inputs": floats_in})
+    floats, (strings,), *estimates = verify.run_fresh(
+        [{"kind": "saved_model", "path": folder, **call} for call in calls]
+    )
     agreement = verify.compare_outputs(what, floats, crops, what.precision)
     expected = [what.reference(crop) for crop in crops]
+    if what.estimate is not None:
+        right = [what.estimate(tf.constant(image)) for image in floats_in]
+        for key in sorted(right[0]):
+            pairs = [(one[key], truth[key].numpy()) for one, truth in zip(estimates[0], right, strict=True)]
+            verify.compare_all(f"{what.name} `{signatures.ESTIMATE}` `{key}`", pairs, what.precision)
     if f"{signatures.IMAGE_BYTES}-0" in strings:
         found = [strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255) for index in range(len(crops))]
         pairs = [(one, truth[contracts.IMAGE]) for one, truth in zip(found, expected, strict=True)]

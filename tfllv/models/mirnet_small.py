@@ -134,10 +134,7 @@ class MIRNetSmall(keras.Model):
 
     def factor(self, height: Any, width: Any) -> Any:
         """Returns by how much a picture is shrunk: the whole number that brings its longer side near `work_size`."""
-        known = isinstance(height, int) and isinstance(width, int)
-        longer = max(height, width) if known else ops.maximum(height, width)
-        factor = (2 * longer + self.work_size) // (2 * self.work_size)
-        return max(1, factor) if known else ops.maximum(factor, 1)
+        return shrinking(height, width, self.work_size)
 
     def shrink(self, images: Any, factor: Any) -> Any:
         """Returns the mean of every `factor` x `factor` square; the border's are filled up with its last pixels.
@@ -239,6 +236,14 @@ class MIRNetSmall(keras.Model):
 
     def _guess(self, images: Any, exponent: Any) -> Any:
         return ops.exp(exponent * ops.log(ops.maximum(images, DARKEST)))
+
+
+def shrinking(height: Any, width: Any, work_size: int) -> Any:
+    """Returns the whole number, >= 1, that brings the longer side of a picture near `work_size`; tensors or numbers."""
+    known = isinstance(height, int) and isinstance(width, int)
+    longer = max(height, width) if known else ops.maximum(height, width)
+    factor = (2 * longer + work_size) // (2 * work_size)
+    return max(1, factor) if known else ops.maximum(factor, 1)
 
 
 def _interpolation(top: Any, rows: Any, first: Any, count: Any, low: Any, side: Any) -> Any:

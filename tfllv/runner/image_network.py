@@ -2,7 +2,7 @@
 
 MIRNet pools over the whole picture, so it is never tiled: a tile would be restored as if it were a picture of its own.
 `mirnet_small` pools over a small copy, whatever the size of the picture: its curves are predicted once and applied
-strip by strip, which gives the same result in bounded memory; to arrays, by `ops.curve_loops`.
+strip by strip, which gives the same result in bounded memory; to arrays, by `split.ToneSplit`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts, enhancers, models
-from tfllv.models import mirnet_small
-from tfllv.ops import curve_loops
-from tfllv.runner import networks, strips
+from tfllv.runner import networks, split, strips
 
 # A strip's curves are 24 channels wide.
 STRIP_PIXELS = 200_000
@@ -31,13 +29,13 @@ class ImageGraph(tf.Module):
         a `margin`, the picture gets mirrored surroundings of so many pixels, which are cut off the result.
 
     Attributes:
-      in_strips: whether it is.
+      split: what stands around the network where arrays are enhanced in strips; None where they are not.
     """
 
     def __init__(self, model: Any):
         super().__init__(name="image_graph")
         self._model = model
-        self.in_strips = hasattr(model, "apply_curve")
+        self.split = split.ToneSplit(model.work_size) if hasattr(model, "apply_curve") else None
         self._signatures: dict[str, Any] = {}
 
     def enhance(self, images: tf.Tensor, strip_pixels: int = STRIP_PIXELS) -> tf.Tensor:
@@ -46,20 +44,14 @@ class ImageGraph(tf.Module):
 
     def enhance_array(self, images: np.ndarray) -> np.ndarray:
         """Does what `enhance` does to NumPy pictures; where it is run in strips, several times as fast."""
-        return (
-            self.apply(images, *self.estimate(images)) if self.in_strips else self.enhance(tf.constant(images)).numpy()
-        )
+        if self.split is None:
+            return self.enhance(tf.constant(images)).numpy()
+        return self.split.bend(images, self.estimate(self.split.shrink(images)))
 
-    def estimate(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Estimates what `apply` needs: ([B, 1, 1, 1] exponent, [B, h, w, C] curves)."""
-        small = curve_loops.average(images, self._model.factor(*images.shape[1:3]))
-        exponent, curve = self.signature("estimate", tf.float32)(tf.constant(small))
-        return exponent.numpy(), curve.numpy()
-
-    def apply(self, images: np.ndarray, exponent: np.ndarray, curve: np.ndarray) -> np.ndarray:
-        """Applies an estimate: [B, H, W, 3] -> the same shape and type."""
-        side = mirnet_small.UNSHUFFLE * self._model.factor(*images.shape[1:3])
-        return curve_loops.bend_tones(images, exponent, curve, side, darkest=mirnet_small.DARKEST)
+    def estimate(self, small: np.ndarray) -> dict[str, np.ndarray]:
+        """Estimates from small copies what `split` bends by: `exponent` [B, 1, 1, 1] and `curve` [B, h, w, C]."""
+        found = self.signature("estimate", tf.float32)(tf.constant(small))
+        return {key: value.numpy() for key, value in found.items()}
 
     def signature(self, name: str, dtype: tf.DType) -> Any:
         """Returns `enhance` or `estimate` for one image type; traced once, for every batch and size."""
@@ -72,14 +64,15 @@ class ImageGraph(tf.Module):
         return self._signatures[key]
 
     def _enhance(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
-        if not self.in_strips:
+        if self.split is None:
             margin = getattr(self._model, "margin", 0)
             surrounded = mirror_around(networks.to_float(images), margin)
             height, width = tf.shape(images)[1], tf.shape(images)[2]
             inner = self._model(surrounded)[contracts.IMAGE][:, margin : margin + height, margin : margin + width]
             return tf.ensure_shape(networks.from_float(inner, images.dtype), images.shape)
         small = self._shrink(images, strip_pixels)
-        return self._apply(images, *self._estimate(small), strip_pixels)
+        found = self._estimate(small)
+        return self._apply(images, found[split.EXPONENT], found[split.CURVE], strip_pixels)
 
     def _shrink(self, images: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
@@ -92,9 +85,9 @@ class ImageGraph(tf.Module):
         narrow = (width + factor - 1) // factor
         return strips.map_strips(images, rows, shrink, width=narrow, channels=3, dtype=tf.float32)
 
-    def _estimate(self, small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _estimate(self, small: tf.Tensor) -> dict[str, tf.Tensor]:
         exponent = self._model.exponent(small)
-        return exponent, self._model.curve_map(small, exponent)
+        return {split.EXPONENT: exponent, split.CURVE: self._model.curve_map(small, exponent)}
 
     def _apply(self, images: tf.Tensor, exponent: tf.Tensor, curve: tf.Tensor, strip_pixels: tf.Tensor) -> tf.Tensor:
         height, width = tf.shape(images)[1], tf.shape(images)[2]
@@ -161,25 +154,27 @@ class ImageEnhancer(enhancers.Enhancer):
         """
         if not 0 <= smoothing < 1:
             raise ValueError(f"`smoothing` must be in [0, 1). Received: smoothing={smoothing}.")
-        if not self.graph.in_strips:
+        between = self.graph.split
+        if between is None:
             return self.__call__
-        past: list[np.ndarray] = []
+        past: dict[str, np.ndarray] = {}
 
         def enhance_frame(frame: np.ndarray) -> np.ndarray:
             images = frame[None]
-            now = list(self.graph.estimate(images))
-            if past and past[1].shape == now[1].shape and _distance(past, now) < networks.SCENE_CUT:
-                mixed = (smoothing * old + (1 - smoothing) * new for old, new in zip(past, now, strict=True))
-                now = [each.astype(np.float32) for each in mixed]
-            past[:] = now
-            return self.graph.apply(images, *now)[0]
+            now = self.graph.estimate(between.shrink(images))
+            same = past and past[split.CURVE].shape == now[split.CURVE].shape
+            if same and _distance(past, now) < networks.SCENE_CUT:
+                mixed = {key: smoothing * past[key] + (1 - smoothing) * new for key, new in now.items()}
+                now = {key: value.astype(np.float32) for key, value in mixed.items()}
+            past.update(now)
+            return between.bend(images, now)[0]
 
         return enhance_frame
 
 
-def _distance(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+def _distance(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> float:
     """The larger of the mean changes of exponent and curves."""
-    return max(float(np.abs(a - b).mean()) for a, b in zip(one, other, strict=True))
+    return max(float(np.abs(value - other[key]).mean()) for key, value in one.items())
 
 
 def image_enhancer(

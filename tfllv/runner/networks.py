@@ -23,8 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts, enhancers, models
-from tfllv.ops import curve_loops
-from tfllv.runner import strips
+from tfllv.runner import split, strips
 
 PRECISIONS = ("float32", "bfloat16")
 # A strip's activations are 32 channels wide; this many pixels measured best between cache misses and halo rows.
@@ -45,6 +44,7 @@ class CurveGraph(tf.Module):
       precision: `float32`, or `bfloat16` for the convolutions.
 
     Attributes:
+      split: what stands around the network where arrays are enhanced.
       strip_pixels: of a strip, where none are asked for.
 
     Raises:
@@ -58,6 +58,7 @@ class CurveGraph(tf.Module):
         if precision not in PRECISIONS:
             raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}. Received: precision='{precision}'.")
         self._model = model
+        self.split = split.CurveSplit(model.scale_factor)
         self._dtype = tf.as_dtype(precision)
         self._layers = [_Layer(*fold(layer), self._dtype) for layer in model.convolutions]
         self._signatures: dict[str, Any] = {}
@@ -68,22 +69,26 @@ class CurveGraph(tf.Module):
 
     def enhance_array(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Does what `enhance` does to NumPy pictures; at a `scale_factor` above 1 several times as fast."""
-        if self._model.scale_factor == 1:
+        if self.split.scale_factor == 1:
             return self.enhance(tf.convert_to_tensor(images), strip_pixels).numpy()
         return self.bend(images, self.curve_map(images, strip_pixels), strip_pixels)
 
     def curve_map(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Predicts the curve map alone: [B, H, W, 3] -> [B, ceil(H / s), ceil(W / s), C] float32 in [-1, 1]."""
-        small = curve_loops.sample(images, self._model.scale_factor)
-        return self.signature("predict", tf.float32)(tf.convert_to_tensor(small), tf.constant(strip_pixels)).numpy()
+        small = tf.convert_to_tensor(self.split.shrink(images))
+        return self.signature("predict", tf.float32)(small, tf.constant(strip_pixels)).numpy()
+
+    def estimate(self, small: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What `split` takes of the network: [B, h, w, 3] float32 -> `curve` [B, h, w, C] in [-1, 1]."""
+        return {split.CURVE: self.signature("predict", tf.float32)(small, tf.constant(self.strip_pixels))}
 
     def bend(self, images: np.ndarray, curve: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Applies a curve map made by `curve_map`: [B, H, W, 3] -> the same shape and type.
 
         `strip_pixels` counts where the map is as large as the picture, at `scale_factor` 1.
         """
-        if self._model.scale_factor > 1:
-            return curve_loops.bend(images, curve, self._model.scale_factor)
+        if self.split.scale_factor > 1:
+            return self.split.bend(images, {split.CURVE: curve})
         given = [tf.convert_to_tensor(each) for each in (images, curve)]
         return self.signature("bend", given[0].dtype)(*given, tf.constant(strip_pixels)).numpy()
 

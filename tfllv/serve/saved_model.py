@@ -12,12 +12,14 @@ import tensorflow as tf
 
 from tfllv import contracts
 from tfllv.records import label_map
+from tfllv.runner import split
 from tfllv.serve import engine
 from tfllv.serve.limits import Limits
 from tfllv.serve.refusals import RefusalError
 
 FACTS_FILE = "tfllv.json"
 _BOXES = "detection_boxes"
+_SPLIT, _ESTIMATE, _SMALL = "split", "estimate", "small"  # of an export of our own curve networks
 _TRIAL = (2, 48, 64)  # pictures, rows and columns of the trial run of a new version
 
 
@@ -40,6 +42,7 @@ class SavedModelEngine(engine.Engine):
     def __init__(self, folder: pathlib.Path, *, name: str, version: int):
         self.name, self.version = name, version
         self.facts = {"source": "saved_model", **_read_facts(folder)}
+        self._split = split.from_facts(self.facts.pop(_SPLIT, None))
         try:
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # whatever is wrong with it, the version before it must go on
@@ -50,6 +53,8 @@ class SavedModelEngine(engine.Engine):
                 f"{folder}: the signatures {sorted(self._functions)} found; expected {engine.DEFAULT_SIGNATURE}."
             )
         self._signatures = {key: _signature(function) for key, function in self._functions.items()}
+        if _ESTIMATE not in self._functions:
+            self._split = None
         default = self._signatures[engine.DEFAULT_SIGNATURE]
         self.tasks = _tasks(default.outputs)
         if not self.tasks or len(default.inputs) != 1:
@@ -60,7 +65,8 @@ class SavedModelEngine(engine.Engine):
         self._input, tensor = next(iter(default.inputs.items()))
         if tensor.shape[0] == 1:
             self.max_batch = 1
-        self.copies = 14  # float32 in, as an array and as a tensor, and out, and the picture itself twice
+        if self._split is None:
+            self.copies = 14  # float32 in, as an array and as a tensor, and out, and the picture itself twice
         try:
             self._try()
         except BrokenModelError as error:
@@ -81,11 +87,23 @@ class SavedModelEngine(engine.Engine):
                 raise BrokenModelError(f"its trial run gave NaN or infinity in `{key}`.")
         if "image" in outputs and outputs["image"].shape != batch.shape:
             raise BrokenModelError(f"`image` of shape {outputs['image'].shape} for {batch.shape} found.")
-        self.run(list(batch))
+        results = self.run(list(batch))
+        if self._split is not None:
+            bright = _to_levels(outputs["image"], batch.dtype).astype(int)
+            off = max(int(np.abs(one.image - exact).max()) for one, exact in zip(results, bright, strict=True))
+            if off > 1:
+                raise BrokenModelError(f"`{_ESTIMATE}` gives another picture than `image`, by {off} levels of 255.")
+
+    def _bend(self, pixels: np.ndarray, between: split.Split) -> np.ndarray:
+        """Enhances by the network alone, on a small copy, and compiled loops over the pixels."""
+        found = self._functions[_ESTIMATE](**{_SMALL: tf.constant(between.shrink(pixels))})
+        return between.bend(pixels, {key: value.numpy() for key, value in found.items()})
 
     def run(self, batch: Sequence[np.ndarray]) -> list[engine.Result]:
         """Runs the default signature on pictures, which are turned to its type and back."""
         pixels = batch[0][None] if len(batch) == 1 else np.stack(batch)
+        if self._split is not None:
+            return [engine.Result(image) for image in self._bend(pixels, self._split)]
         takes_bytes = self._signatures[engine.DEFAULT_SIGNATURE].inputs[self._input].dtype == "uint8"
         if takes_bytes and pixels.dtype == np.uint8:
             image = pixels
@@ -190,6 +208,8 @@ def _read_facts(folder: pathlib.Path) -> dict[str, Any]:
     elif isinstance(classes, list):
         first = 1 if kept.get("kind") == engine.DETECT else 0  # TFOD counts classes from 1
         kept["classes"] = {number: str(value) for number, value in enumerate(classes, first)}
+    if _SPLIT in facts:
+        kept[_SPLIT] = facts[_SPLIT]
     return kept if "classes" in kept else {**_read_label_map(folder), **kept}
 
 
