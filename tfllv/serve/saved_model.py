@@ -53,8 +53,6 @@ class SavedModelEngine(engine.Engine):
                 f"{folder}: the signatures {sorted(self._functions)} found; expected {engine.DEFAULT_SIGNATURE}."
             )
         self._signatures = {key: _signature(function) for key, function in self._functions.items()}
-        if _ESTIMATE not in self._functions:
-            self._split = None
         default = self._signatures[engine.DEFAULT_SIGNATURE]
         self.tasks = _tasks(default.outputs)
         if not self.tasks or len(default.inputs) != 1:
@@ -62,6 +60,8 @@ class SavedModelEngine(engine.Engine):
                 f"{folder}: {sorted(default.inputs)} -> {sorted(default.outputs)} found; expected one picture in, and "
                 f"`image`, `labels`, `logits` or `{_BOXES}` out."
             )
+        if self.tasks != {engine.ENHANCE} or _ESTIMATE not in self._functions:
+            self._split = None
         self._input, tensor = next(iter(default.inputs.items()))
         if tensor.shape[0] == 1:
             self.max_batch = 1
@@ -100,7 +100,7 @@ class SavedModelEngine(engine.Engine):
         return between.bend(pixels, {key: value.numpy() for key, value in found.items()})
 
     def run(self, batch: Sequence[np.ndarray]) -> list[engine.Result]:
-        """Runs the default signature on pictures, which are turned to its type and back."""
+        """Runs the default signature on pictures, which are turned to its type and back, or its two halves."""
         pixels = batch[0][None] if len(batch) == 1 else np.stack(batch)
         if self._split is not None:
             return [engine.Result(image) for image in self._bend(pixels, self._split)]
