@@ -115,11 +115,7 @@ def compare_all(what: str, pairs: list[tuple[np.ndarray, np.ndarray]], precision
     Raises:
       MismatchError: if it is not good enough.
     """
-    for found, expected in pairs:
-        if found.shape != expected.shape:
-            raise MismatchError(f"{what}: shape {found.shape} found; expected {expected.shape}.")
-        if not np.isfinite(found).all():
-            raise MismatchError(f"{what}: {int((~np.isfinite(found)).sum())} values are NaN or infinite.")
+    _check_values(what, pairs)
     exact = precision == "float32"
     if pairs[0][1].dtype.kind in "iu":
         share = min(float(np.mean(found == expected)) for found, expected in pairs)
@@ -160,11 +156,7 @@ def compare_with_exact(
     Raises:
       MismatchError: if it is not good enough.
     """
-    for values, exact in found:
-        if values.shape != exact.shape:
-            raise MismatchError(f"{what}: shape {values.shape} found; expected {exact.shape}.")
-        if not np.isfinite(values).all():
-            raise MismatchError(f"{what}: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
+    _check_values(what, found)
     theirs = [_relative(*pair) for pair in own]
     _demand(max(theirs) <= NEAR, f"{what} in TensorFlow", f"off by {max(theirs):.3g} from float64", f"{NEAR:g}")
     ours = [_relative(*pair) for pair in found]
@@ -172,6 +164,18 @@ def compare_with_exact(
         limit = max(FLOAT_TOLERANCE, TIMES * other, allowed)
         _demand(one <= limit, what, f"off by {one:.3g} from float64", f"{limit:.3g}")
     return f"{what} within {max(ours):.1e} of float64 (TensorFlow's float32: {max(theirs):.1e})"
+
+
+def _check_values(what: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    for found, expected in pairs:
+        if found.shape != expected.shape:
+            raise MismatchError(f"{what}: shape {found.shape} found; expected {expected.shape}.")
+        _check_finite(what, found)
+
+
+def _check_finite(what: str, values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise MismatchError(f"{what}: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
 
 
 def _relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -198,8 +202,7 @@ def compare_boxes(what: str, pairs: Sequence[tuple[Mapping[str, np.ndarray], ...
     again = count = 0
     for found, expected in pairs:
         for name, values in found.items():
-            if not np.isfinite(values).all():
-                raise MismatchError(f"{what} `{name}`: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
+            _check_finite(f"{what} `{name}`", values)
         boxes = next(iter(expected))
         ours, theirs = (np.reshape(each[boxes], (len(each[boxes]), -1)) for each in (found, expected))
         row, other = np.nonzero(np.abs(theirs[:, None] - ours[None]).max(-1) <= SAME_BOX)
