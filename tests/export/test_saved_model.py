@@ -39,6 +39,17 @@ def test_the_folder_is_what_tf_serving_reads(exported):
     }
 
 
+def test_the_readme_tells_of_every_signature(exported):
+    text = " ".join((exported[0] / "README.md").read_text().split())
+    for words in (
+        "- `serving_default` takes `image`, float32 [B, H, W, 3]",
+        "- `serving_bytes` takes `image_bytes`, JPEG or PNG files [B]",
+        "- `estimate` takes `small`, float32 [B, h, w, 3]",
+        "it gives `curve`: the network alone",
+    ):
+        assert words in text
+
+
 def test_tf_servings_own_protocols_read_the_configuration(exported):
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2

@@ -53,7 +53,16 @@ def export(
         agreement = check(what, temporary)
         version = publish(temporary, root)
     weights = f"{what.precision}, {what.model.count_params():,} parameters"
-    write_texts(version, weights=weights, agreement=agreement, outputs=outputs, encoded=encoded, max_pixels=max_pixels)
+    estimated = sorted(functions[signatures.ESTIMATE].structured_outputs) if what.estimate is not None else None
+    write_texts(
+        version,
+        weights=weights,
+        agreement=agreement,
+        outputs=outputs,
+        encoded=encoded,
+        estimated=estimated,
+        max_pixels=max_pixels,
+    )
     return version, agreement
 
 

@@ -44,7 +44,7 @@ _README = """# {name}, exported by tfllv {version}
 
 - {floats}
 - {strings}
-
+{estimate}
 ## Serve
 
 In this folder:
@@ -77,6 +77,11 @@ _STRINGS = (
     "`serving_bytes` takes `image_bytes`, JPEG or PNG files [B], each of its own size and of at most {max_pixels:,} "
     "pixels; it gives {encoded}. The header of a file is checked before it is decoded; what is larger, cut short or of "
     "another type is refused with INVALID_ARGUMENT. Pictures are turned upright by their Exif block{kept}."
+)
+_ESTIMATE = (
+    "`estimate` takes `small`, float32 [B, h, w, 3] in [0, 1], a small copy of the picture as `tfllv.json` says under "
+    "`split`; it gives {estimated}: the network alone, for a client that does the rest to all pixels by itself, as "
+    "`tfllv serve` does by `tfllv.runner.split`."
 )
 
 
@@ -133,6 +138,7 @@ def readme(
     outputs: list[str],
     encoded: list[str],
     max_pixels: int,
+    estimated: list[str] | None = None,
 ) -> str:
     """The README of a model's folder.
 
@@ -144,6 +150,7 @@ def readme(
       outputs: of `serving_default`.
       encoded: outputs of `serving_bytes`.
       max_pixels: the most pixels of an encoded picture.
+      estimated: outputs of `estimate`; None: there is no such signature.
     """
     # REST gives the value itself where there is one output, and a dict of values where there are several.
     key = next((key for key in encoded if key.endswith("_bytes")), None)
@@ -153,12 +160,20 @@ def readme(
     kept = "; 16 bits and alpha are kept" if signatures.IMAGE_BYTES in encoded else ""
     paragraphs = {
         "origin": _ORIGIN.format(number=number, weights=weights, agreement=agreement),
-        "floats": _FLOATS.format(outputs=", ".join(f"`{key}`" for key in outputs)),
+        "floats": _FLOATS.format(outputs=_quoted(outputs)),
         "strings": _STRINGS.format(encoded=names, max_pixels=max_pixels, kept=kept),
     }
     wrapped = {
         key: textwrap.fill(text, 118, subsequent_indent="" if key == "origin" else "  ", break_long_words=False)
         for key, text in paragraphs.items()
     }
+    estimate = ""
+    if estimated is not None:
+        text = f"- {_ESTIMATE.format(estimated=_quoted(estimated))}"
+        estimate = textwrap.fill(text, 120, subsequent_indent="  ", break_long_words=False) + "\n"
     serving = ".".join(tf.__version__.split(".")[:2]) + ".0"
-    return _README.format(name=name, version=__version__, serving=serving, read=read, **wrapped)
+    return _README.format(name=name, version=__version__, serving=serving, read=read, estimate=estimate, **wrapped)
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
