@@ -14,19 +14,21 @@ NAMES = (*detection.OUTPUTS, *detector_files.RAW)
 class SmallSSD(tf.Module):
     """A detector of 16 boxes and 2 classes whose pictures are prepared one by one, as TFOD's exporter does."""
 
-    def __init__(self, loops=1, two_stage=False, strange=False):
+    def __init__(self, loops=1, two_stage=False, strange=False, growing=False, method="bilinear"):
         super().__init__()
         self._loops, self._two_stage, self._strange = loops, two_stage, strange
+        self._growing, self._method = growing, method
         self._weight = tf.Variable(np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32))
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="input_tensor")])
     def detect(self, input_tensor):
         def prepare(picture):
             picture = tf.cast(picture, tf.float32)[tf.newaxis] / 255 - 0.4
-            return tf.image.resize(picture, (8, 8))[0], tf.shape(picture)[1:]
+            return tf.image.resize(picture, (8, 8), self._method)[0], tf.shape(picture)[1:]
 
         spec = (tf.TensorSpec([8, 8, 3]), tf.TensorSpec([3], tf.int32))
         prepared = [tf.map_fn(prepare, input_tensor, fn_output_signature=spec) for _ in range(self._loops)]
+        prepared = prepared or [tuple(each[None] for each in prepare(input_tensor[0]))]
         images, sizes = tf.add_n([images for images, _ in prepared]), prepared[0][1]
         images -= 0.5 * tf.reduce_mean(images, (1, 2), keepdims=True)
         if self._strange:
@@ -36,6 +38,14 @@ class SmallSSD(tf.Module):
         boxes = tf.concat([start, start + 0.3], 1)
         found = [tf.image.non_max_suppression(boxes, raw[0, :, index], 4, 0.1) for index in range(2)]
         chosen = tf.concat([tf.pad(one, [[0, 4 - tf.shape(one)[0]]]) for one in found], 0)
+        if self._growing:  # the same, box by box
+            _, chosen = tf.while_loop(
+                lambda index, boxes: index < 8,
+                lambda index, boxes: (index + 1, tf.concat([boxes, chosen[index][None]], 0)),
+                (0, tf.zeros([0], tf.int32)),
+                shape_invariants=(tf.TensorShape([]), tf.TensorShape([None])),
+            )
+            chosen = tf.ensure_shape(chosen, [8])
         classes = tf.repeat(tf.constant([1.0, 2.0]), 4)
         second = {}
         if self._two_stage:
@@ -66,7 +76,7 @@ def save(tmp_path):
 
 def test_the_loop_over_one_picture_becomes_its_body(save):
     source = save()
-    function = straight.straighten(retell.freeze(source.signature, source.key), NAMES)
+    function = straight.straighten(retell.freeze(source.signature), NAMES)
     kinds = {op.type for op in function.graph.get_operations()}
     assert not {kind for kind in kinds if "While" in kind or "TensorList" in kind or "Resize" in kind}
     axes = [tf.get_static_value(op.inputs[1]) for op in function.graph.get_operations() if op.type == "Mean"]
@@ -83,7 +93,7 @@ def test_the_loop_over_one_picture_becomes_its_body(save):
 def test_in_float64_it_says_the_same_with_more_digits(save):
     source = save(two_stage=True)
     names = [*NAMES, "mask_predictions", detector_files.PROPOSALS]
-    function = float64.widen(retell.freeze(source.signature, source.key), names)
+    function = float64.widen(retell.freeze(source.signature), names)
     picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8)
     expected, found = source.run(picture), function(image=tf.constant(picture / np.float32(255)))
     assert found.keys() == expected.keys()
@@ -94,9 +104,25 @@ def test_in_float64_it_says_the_same_with_more_digits(save):
     assert 0 < np.abs(scores - np.float32(scores)).max() < 1e-7
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"loops": 0, "growing": True}, {"growing": True}, {"loops": 0}, {"method": "bicubic"}, {"method": "area"}],
+    ids=str,
+)
+def test_other_loops_and_resizers_say_the_same(save, options):
+    source = save(**options)
+    detector = retell.freeze(source.signature)
+    assert detector.once == (options.get("loops", 1) == 1 and not options.get("growing"))
+    picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8)
+    expected = source.run(picture)
+    for function in (straight.straighten(detector, NAMES), float64.widen(detector, NAMES)):
+        for name, value in function(image=tf.constant(picture / np.float32(255))).items():
+            np.testing.assert_allclose(value, expected[name], rtol=0, atol=1e-5, err_msg=name)
+
+
 def test_what_follows_from_what_is_given_is_computed_from_it(save):
     source = save()
-    detector = retell.freeze(source.signature, source.key)
+    detector = retell.freeze(source.signature)
     picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8) / np.float32(255)
     free = float64.widen(detector, NAMES)(image=tf.constant(picture))
     given = float64.widen(detector, NAMES, ["raw_detection_scores"])
@@ -173,12 +199,15 @@ def test_other_crops_are_refused(save, monkeypatch, tmp_path):
 
 def test_boxes_are_compared_by_what_is_found_again():
     rng = np.random.default_rng(0)
-    truth = {"some_boxes": rng.random((20, 4), np.float32), "scores": rng.random(20, np.float32)}
+    truth = {"boxes": rng.random((20, 4), np.float32), "scores": rng.random(20, np.float32)}
     turned = {name: values[::-1] for name, values in truth.items()}
     assert verify.compare_boxes("night", [(turned, truth)]) == "night 20 of 20 found again"
-    other = {"some_boxes": truth["some_boxes"], "scores": truth["scores"] + np.float32(0.01) * (np.arange(20) < 6)}
+    other = {"boxes": truth["boxes"], "scores": truth["scores"] + np.float32(0.01) * (np.arange(20) < 6)}
     with pytest.raises(verify.MismatchError, match="night: 14 of 20 found; expected 75% of them again"):
         verify.compare_boxes("night", [(other, truth)])
+    more = {name: np.concatenate([values, values, values]) for name, values in truth.items()}
+    with pytest.raises(verify.MismatchError, match="night: 20 of 60 found; expected 75% of them again"):
+        verify.compare_boxes("night", [(more, truth)])
     other["scores"][0] = np.nan
     with pytest.raises(verify.MismatchError, match="night `scores`: 1 values are NaN or infinite"):
         verify.compare_boxes("night", [(other, truth)])
@@ -207,7 +236,11 @@ def test_a_file_that_computes_something_else_is_not_written(save, in_process, tm
     made.write_bytes(bytes(200))
     agreement = detector_files.publish(source, "night", made, tmp_path / "night.onnx", kind="onnx")
     assert "`detection_masks` within" in agreement and agreement.count("found again") == 2
-    right[2][wrong] = right[2][wrong] + np.float32(1e-3)
+    kept = right[2][wrong]
+    right[2][wrong] = np.full_like(kept, np.nan)
+    with pytest.raises(verify.MismatchError, match=f"night `{wrong}`: .* values are NaN"):
+        detector_files.publish(source, "night", made, tmp_path / "other.onnx", kind="onnx")
+    right[2][wrong] = kept + np.float32(1e-3)
     with pytest.raises(verify.MismatchError, match=f"night `{wrong}`: "):
         detector_files.publish(source, "night", made, tmp_path / "other.onnx", kind="onnx")
     del right[0][wrong]

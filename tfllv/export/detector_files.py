@@ -19,6 +19,7 @@ from tfllv.export import detection, float64, retell, signatures, straight, verif
 from tfllv.inputs import image_files
 
 BOXES, CLASSES, SCORES, MASKS = "detection_boxes", "detection_classes", "detection_scores", "detection_masks"
+COUNT = "num_detections"
 # What is found before overlapping boxes are suppressed.
 RAW = ("raw_detection_boxes", "raw_detection_scores")
 # What goes on to the second stage of detectors of two.
@@ -31,7 +32,7 @@ _ROUNDING = 1e-6  # of float32, over some layers
 @contextlib.contextmanager
 def straightened(source: detection.Source) -> Iterator[pathlib.Path]:
     """Saves a detector for converters: `serving_default`, `image` [1, H, W, 3] float32 in [0, 1] -> TFOD's outputs."""
-    detector = retell.freeze(source.signature, source.key)
+    detector = retell.freeze(source.signature)
     function = straight.straighten(detector, (*detection.OUTPUTS, *RAW, PROPOSALS))
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,10 +65,12 @@ def compare(source: detection.Source, name: str, path: pathlib.Path, *, kind: st
     images = [picture[None] / np.float32(255) for picture in pictures]
     call = {"kind": kind, "path": path, "signature": signatures.FLOATS, "inputs": images}
     (found,) = verify.run_fresh([call])
-    detector = retell.freeze(source.signature, source.key)
+    detector = retell.freeze(source.signature)
     missing = sorted({*detection.OUTPUTS, *RAW, PROPOSALS} & detector.outputs.keys() - found[0].keys())
     if missing:
         raise verify.MismatchError(f"{name}: outputs {sorted(found[0])} found; expected {missing} too.")
+    for key, values in ((key, each[key]) for each in found for key in each):
+        verify.check_finite(f"{name} `{key}`", values)
     given = [key for key in (PROPOSALS, RAW[1], BOXES) if key in found[0]]
     truth = float64.widen(detector, (*found[0], _MASKS_OF_CLASSES), given)
 
@@ -75,14 +78,15 @@ def compare(source: detection.Source, name: str, path: pathlib.Path, *, kind: st
         chosen = {key: tf.constant(rows[key]) for key in given}
         return {key: value.numpy() for key, value in truth(image=tf.constant(image), **chosen).items()}
 
-    # TensorFlow's own float32 shows how far rounding goes in this network.
+    # TensorFlow's own float32 shows that float64 computes the same, and how far rounding goes in this network.
     own = [{key: value.numpy() for key, value in source.run(picture[None]).items()} for picture in pictures]
     ours, theirs = (
         [(rows, exact(image, rows)) for image, rows in zip(images, side, strict=True)] for side in (found, own)
     )
     lines = []
-    for names in _chosen(found[0]):
-        lines.append(verify.compare_boxes(f"{name} `{names[0]}`", [_first(names, *each) for each in ours]))
+    for names in _chosen(*ours[0]):
+        verify.compare_boxes(f"{name} in TensorFlow `{names[0]}`", [_rows(names, *each) for each in theirs])
+        lines.append(verify.compare_boxes(f"{name} `{names[0]}`", [_rows(names, *each) for each in ours]))
     computed, reference = ([_computed(*each) for each in side] for side in (ours, theirs))
     for key in computed[0]:
         files, tensorflow = ([each[key] for each in side] for side in (computed, reference))
@@ -93,25 +97,28 @@ def compare(source: detection.Source, name: str, path: pathlib.Path, *, kind: st
     return ", ".join(lines)
 
 
-def _chosen(found: Mapping[str, np.ndarray]) -> list[tuple[str, ...]]:
-    """The outputs that are rows which the detector chose; none where it does not say from what."""
-    if not set(RAW) <= found.keys():
-        return []
-    return [*([(PROPOSALS,)] if PROPOSALS in found else []), (BOXES, SCORES, CLASSES)]
+def _chosen(found: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> list[tuple[str, ...]]:
+    """The outputs that are rows which the detector chose; masks that float64 says nothing else of are part of them."""
+    masks = [MASKS] if MASKS in found and _MASKS_OF_CLASSES not in right else []
+    return [*([(PROPOSALS,)] if PROPOSALS in found else []), (BOXES, SCORES, CLASSES, *masks)]
 
 
-def _first(names: Sequence[str], *sides: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], ...]:
-    """Takes some outputs of the one picture of a batch."""
-    return tuple({name: side[name][0] for name in names} for side in sides)
+def _rows(names: Sequence[str], *sides: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], ...]:
+    """Takes some outputs of the one picture of a batch, without the rows of zeros at their ends."""
+    cut = []
+    for side in sides:
+        boxes = side[names[0]][0]
+        filled = len(boxes) if boxes.any() else 0
+        count = int(side[COUNT][0]) if names[0] == BOXES else filled - int(np.argmax(boxes[::-1].any(-1)))
+        cut.append({name: side[name][0][:count] for name in names})
+    return tuple(cut)
 
 
 def _computed(
     found: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The outputs that are numbers, of one picture, and what they should be."""
-    if not set(RAW) <= found.keys():
-        return {key: (found[key], right[key]) for key in sorted(found)}
-    pairs = {key: (found[key], right[key]) for key in RAW}
+    pairs = {key: (found[key], right[key]) for key in RAW if key in found}
     if MASKS in found and _MASKS_OF_CLASSES in right:
         every = right[_MASKS_OF_CLASSES]
         classes = np.clip(found[CLASSES][0].astype(int) - 1, 0, every.shape[1] - 1)

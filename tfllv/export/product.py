@@ -16,7 +16,6 @@ from tfllv.models import curve
 from tfllv.runner import image_network, networks, split
 
 ENHANCE, SEGMENT, DETECT = "enhance", "segment", "detect"
-FACTS_OF_SPLIT = "split"
 # Networks of the table that are no picture -> picture by themselves, and what to do instead.
 NOT_EXPORTED = {
     name: "a diffusion model is run many times for one picture, by a sampler that is not part of a graph; use "
@@ -98,7 +97,7 @@ def load(
         step = _graph_step(graph, networks.STRIP_PIXELS)
         if model.scale_factor == 1:
             return Product(name, ENHANCE, precision, model, step, graph, True, {"halo": model.halo})
-        facts = {FACTS_OF_SPLIT: split.to_facts(graph.split)}
+        facts = {split.FACTS: split.to_facts(graph.split)}
         return Product(name, ENHANCE, precision, model, step, graph, True, facts, graph.estimate)
     body = model
     if precision != "float32":
@@ -112,7 +111,7 @@ def load(
     product = Product(name, ENHANCE, precision, model, step, _Variables(body, graph), graph.split is not None, {})
     if graph.split is None:
         return product
-    facts = {FACTS_OF_SPLIT: split.to_facts(graph.split)}
+    facts = {split.FACTS: split.to_facts(graph.split)}
     return dataclasses.replace(product, facts=facts, estimate=graph.signature("estimate", tf.float32))
 
 

@@ -35,23 +35,42 @@ class Detector:
       graph: its graph.
       picture: its input, [1, H, W, 3] of 0 to 255.
       outputs: name -> tensor.
-      loops: how many there are.
+      functions: name -> definition, of what loops, branches and calls run.
+      once: whether its one loop is that over pictures, of which there is one.
     """
 
     graph: Any
     picture: Any
     outputs: dict[str, Any]
-    loops: int
+    functions: Mapping[str, Any]
+    once: bool
 
 
-def freeze(function: Any, key: str) -> Detector:
-    """Takes a detector's signature, of the input `key`, apart."""
+def freeze(function: Any) -> Detector:
+    """Takes a detector's signature apart.
+
+    Raises:
+      ValueError: if its loops are those of TensorFlow 1.
+    """
     frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     outputs = dict(zip(sorted(function.structured_outputs), frozen.outputs, strict=True))
     for name, tensor in outputs.items():
         tensor.set_shape(function.structured_outputs[name].shape)
-    loops = sum(op.type in _LOOPS for op in frozen.graph.get_operations())
-    return Detector(frozen.graph, frozen.graph.get_tensor_by_name(f"{key}:0"), outputs, loops)
+    operations = frozen.graph.get_operations()
+    if any(op.type == "Merge" for op in operations):
+        raise ValueError("`--saved_model` must have loops of TensorFlow 2. Received: one with loops of TensorFlow 1.")
+    functions = {each.signature.name: each for each in frozen.graph.as_graph_def(add_shapes=True).library.function}
+    (picture,) = frozen.inputs
+    return Detector(frozen.graph, picture, outputs, functions, _is_over_pictures(operations, functions))
+
+
+def _is_over_pictures(operations: Sequence[Any], functions: Mapping[str, Any]) -> bool:
+    loops = [op for op in operations if op.type in _LOOPS]
+    nested = any(node.op in _LOOPS for function in functions.values() for node in function.node_def)
+    if len(loops) != 1 or nested:
+        return False
+    lists = [tensor.op for tensor in loops[0].inputs if tensor.op.type == "TensorListFromTensor"]
+    return bool(lists) and all(op.inputs[0].shape[:1] == [1] for op in lists)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,12 +122,12 @@ class Teller:
           What the wanted ones are here.
         """
         here, told = dict(known), dict(known)
-        rules = {**self._control, **(_LISTS if self._once else {}), **self.rules}
+        rules = {**self._control, **(_LISTS if self.detector.once else {}), **self.rules}
         for op in _before(wanted, here):
             inputs = [here[each.name] for each in op.inputs]
             outputs = rules[op.type](op, inputs) if op.type in rules else None
             if outputs is None:
-                outputs = copy(op, inputs, self.types)
+                outputs = self._copy(op, inputs)
             for tensor, made in zip(op.outputs, outputs, strict=True):
                 if tensor.dtype != tf.variant:
                     made.set_shape(tensor.shape)
@@ -117,44 +136,61 @@ class Teller:
         return [told[tensor.name] for tensor in wanted]
 
     def _typed(self, tensor: Any, dtype: tf.DType) -> Any:
-        return tf.cast(tensor, self.types.get(dtype, dtype))
-
-    @property
-    def _once(self) -> bool:
-        """Whether the loop, that over pictures, runs once. Of several nobody knows which are over pictures."""
-        return self.detector.loops == 1
+        return tensor if dtype == tf.variant else tf.cast(tensor, self.types.get(dtype, dtype))
 
     @functools.cached_property
     def _control(self) -> dict[str, Rule]:
         """Of operations that run functions: these are told too. What hands its inputs on is left out."""
 
         def branch(op: Any, inputs: list[Any]) -> list[Any]:
-            then, other = self._function(op, "then_branch"), self._function(op, "else_branch")
+            (then, _), (other, _) = self._function(op, "then_branch"), self._function(op, "else_branch")
             return tf.cond(inputs[0], lambda: then(*inputs[1:]), lambda: other(*inputs[1:]))
 
         def loop(op: Any, inputs: list[Any]) -> list[Any]:
-            body = self._function(op, "body")
-            if self._once:
+            body, shapes = self._function(op, "body")
+            if self.detector.once:
                 return body(*inputs)
-            goes_on = self._function(op, "cond")
-            return tf.while_loop(lambda *each: goes_on(*each)[0], body, inputs)
+            goes_on, _ = self._function(op, "cond")
+            return tf.while_loop(lambda *each: goes_on(*each)[0], body, inputs, shape_invariants=shapes)
 
         def call(op: Any, inputs: list[Any]) -> list[Any]:
-            return self._function(op, "f")(*inputs)
+            return self._function(op, "f")[0](*inputs)
 
         rules = {**dict.fromkeys(_BRANCHES, branch), **dict.fromkeys(_LOOPS, loop), **dict.fromkeys(_CALLS, call)}
         return {**rules, **dict.fromkeys(_PASSING, lambda op, inputs: inputs)}
 
-    @functools.cached_property
-    def _library(self) -> dict[str, Any]:
-        functions = self.detector.graph.as_graph_def(add_shapes=True).library.function
-        return {each.signature.name: each for each in functions}
-
-    def _function(self, op: Any, attribute: str) -> Callable[..., list[Any]]:
+    def _function(self, op: Any, attribute: str) -> tuple[Callable[..., list[Any]], list[tf.TensorShape]]:
+        """A function that an operation runs, and the shapes of what it takes."""
         with self.detector.graph.as_default():  # which knows the functions that this one calls
-            body = function_def_to_graph(self._library[op.get_attr(attribute).name])
+            body = function_def_to_graph(self.detector.functions[op.get_attr(attribute).name])
         names = [tensor.name for tensor in body.inputs]
-        return lambda *values: self._tell(dict(zip(names, values, strict=True)), body.outputs, {})
+
+        def run(*values: Any) -> list[Any]:
+            return self._tell(dict(zip(names, values, strict=True)), body.outputs, {})
+
+        return run, [tensor.shape for tensor in body.inputs]
+
+    def _copy(self, op: Any, inputs: list[Any]) -> list[Any]:
+        """Builds an operation as it is, in the other types or, where it has none of them, in its own."""
+        if _allows(op, self.types):
+            return copy(op, inputs, self.types)
+        own = [
+            each if each.dtype == before.dtype else tf.cast(each, before.dtype)
+            for each, before in zip(inputs, op.inputs, strict=True)
+        ]
+        return [self._typed(each, before.dtype) for each, before in zip(copy(op, own, {}), op.outputs, strict=True)]
+
+
+def _allows(op: Any, types: Mapping[tf.DType, tf.DType]) -> bool:
+    """Whether an operation is defined for other types: some take or give float32 alone."""
+    changed = {old.as_datatype_enum: new.as_datatype_enum for old, new in types.items()}
+    definition = op.op_def
+    for attribute in definition.attr:
+        allowed = attribute.allowed_values.list.type
+        other = changed.get(op.node_def.attr[attribute.name].type)
+        if other is not None and allowed and other not in allowed:
+            return False
+    return not any(each.type in changed for each in (*definition.input_arg, *definition.output_arg))
 
 
 def copy(op: Any, inputs: list[Any], types: Mapping[tf.DType, tf.DType]) -> list[Any]:

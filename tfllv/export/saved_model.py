@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfllv import contracts
 from tfllv.export import product, serving_files, signatures, verify
 from tfllv.inputs import image_files
+from tfllv.runner import split
 
 # Networks that work on the whole picture take their time; warm-up has the same types in any size.
 _WARM_UP_SIDE = 96
@@ -53,7 +54,7 @@ def export(
         agreement = check(what, temporary)
         version = publish(temporary, root)
     weights = f"{what.precision}, {what.model.count_params():,} parameters"
-    estimated = sorted(functions[signatures.ESTIMATE].structured_outputs) if what.estimate is not None else None
+    estimated = sorted(functions[split.ESTIMATE].structured_outputs) if what.estimate is not None else None
     write_texts(
         version,
         weights=weights,
@@ -122,6 +123,20 @@ def publish(temporary: pathlib.Path, root: pathlib.Path) -> pathlib.Path:
         return version
 
 
+def _check_halves(what: product.Product, estimate: Any) -> None:
+    """Compares the network with its two halves, on a photograph that they make smaller."""
+    between: Any = split.from_facts(what.facts[split.FACTS])
+    picture = verify.photographs()[0][None]
+    found = estimate(tf.constant(between.shrink(picture)))
+    bent = between.bend(picture, {key: value.numpy() for key, value in found.items()})
+    whole = what.step(tf.constant(picture))[contracts.IMAGE].numpy()
+    off = int(np.abs(bent.astype(int) - whole).max())
+    if off > 1:
+        raise verify.MismatchError(
+            f"{what.name} `{split.ESTIMATE}`: {off} levels off; expected 1. Nothing was published."
+        )
+
+
 def check(what: product.Product, folder: pathlib.Path) -> str:
     """Compares a SavedModel with its network, in a fresh process, on photographs; returns the agreement in words.
 
@@ -138,7 +153,7 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
         {"signature": signatures.BYTES, "inputs": [bytes_in]},
     ]
     if what.estimate is not None:
-        calls.append({"signature": signatures.ESTIMATE, "inputs": floats_in})
+        calls.append({"signature": split.ESTIMATE, "inputs": floats_in})
     floats, (strings,), *estimates = verify.run_fresh(
         [{"kind": "saved_model", "path": folder, **call} for call in calls]
     )
@@ -148,7 +163,8 @@ def check(what: product.Product, folder: pathlib.Path) -> str:
         right = [what.estimate(tf.constant(image)) for image in floats_in]
         for key in sorted(right[0]):
             pairs = [(one[key], truth[key].numpy()) for one, truth in zip(estimates[0], right, strict=True)]
-            verify.compare_all(f"{what.name} `{signatures.ESTIMATE}` `{key}`", pairs, what.precision)
+            verify.compare_all(f"{what.name} `{split.ESTIMATE}` `{key}`", pairs, what.precision)
+        _check_halves(what, what.estimate)
     if f"{signatures.IMAGE_BYTES}-0" in strings:
         found = [strings[f"{signatures.IMAGE_BYTES}-{index}"] / np.float32(255) for index in range(len(crops))]
         pairs = [(one, truth[contracts.IMAGE]) for one, truth in zip(found, expected, strict=True)]

@@ -19,12 +19,11 @@ import tensorflow as tf
 
 from tfllv import contracts
 from tfllv.export import graph_header, graph_pixels
+from tfllv.runner import split
 
 FLOATS = "serving_default"
 BYTES = "serving_bytes"
 IMAGE_BYTES = "image_bytes"
-ESTIMATE = "estimate"
-SMALL = "small"
 LABELS = "labels"
 LABELS_BYTES = "labels_bytes"
 # A signature allocates for whoever calls it. Where the graph works in strips, 50 megapixels are what most cameras make;
@@ -36,7 +35,7 @@ Step = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
 class Signatures(tf.Module):
-    """What is saved: the two signatures and the variables that they use.
+    """What is saved: the signatures and the variables that they use.
 
     Args:
       step: [B, H, W, 3] float32 in [0, 1], uint8 or uint16 -> dict with `image` of the same shape and type, or
@@ -58,13 +57,13 @@ class Signatures(tf.Module):
         encoded = tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)
         self.floats = tf.function(self._floats, input_signature=[floats])
         self.bytes = tf.function(self._bytes, input_signature=[encoded])
-        small = tf.TensorSpec([None, None, None, 3], tf.float32, name=SMALL)
+        small = tf.TensorSpec([None, None, None, 3], tf.float32, name=split.SMALL)
         self.estimate = None if estimate is None else tf.function(estimate, input_signature=[small])
 
     def signatures(self) -> dict[str, Any]:
         """Name -> concrete function, for `tf.saved_model.save`."""
         found = {FLOATS: self.floats.get_concrete_function(), BYTES: self.bytes.get_concrete_function()}
-        return found if self.estimate is None else {**found, ESTIMATE: self.estimate.get_concrete_function()}
+        return found if self.estimate is None else {**found, split.ESTIMATE: self.estimate.get_concrete_function()}
 
     def _floats(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._step(image)

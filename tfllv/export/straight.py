@@ -29,7 +29,7 @@ def straighten(detector: retell.Detector, outputs: Sequence[str]) -> Any:
       A concrete function: `image` [1, H, W, 3] float32 in [0, 1] -> the named tensors. Weights are constants in it.
 
     Raises:
-      ValueError: if it cuts or resizes pictures otherwise than TFOD does.
+      ValueError: if it cuts pictures out otherwise than TFOD does.
     """
     return retell.Teller(detector, _RULES).build(outputs)
 

@@ -157,11 +157,12 @@ def compare_with_exact(
       MismatchError: if it is not good enough.
     """
     _check_values(what, found)
+    _check_values(f"{what} in TensorFlow", own)
     theirs = [_relative(*pair) for pair in own]
     _demand(max(theirs) <= NEAR, f"{what} in TensorFlow", f"off by {max(theirs):.3g} from float64", f"{NEAR:g}")
     ours = [_relative(*pair) for pair in found]
     for one, other, allowed in zip(ours, theirs, rounding or [0.0] * len(ours), strict=True):
-        limit = max(FLOAT_TOLERANCE, TIMES * other, allowed)
+        limit = max(FLOAT_TOLERANCE, min(NEAR, max(TIMES * other, allowed)))
         _demand(one <= limit, what, f"off by {one:.3g} from float64", f"{limit:.3g}")
     return f"{what} within {max(ours):.1e} of float64 (TensorFlow's float32: {max(theirs):.1e})"
 
@@ -170,10 +171,15 @@ def _check_values(what: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> 
     for found, expected in pairs:
         if found.shape != expected.shape:
             raise MismatchError(f"{what}: shape {found.shape} found; expected {expected.shape}.")
-        _check_finite(what, found)
+        check_finite(what, found)
 
 
-def _check_finite(what: str, values: np.ndarray) -> None:
+def check_finite(what: str, values: np.ndarray) -> None:
+    """Checks that no value is NaN or infinite.
+
+    Raises:
+      MismatchError: if one is.
+    """
     if not np.isfinite(values).all():
         raise MismatchError(f"{what}: {int((~np.isfinite(values)).sum())} values are NaN or infinite.")
 
@@ -191,10 +197,10 @@ def compare_boxes(what: str, pairs: Sequence[tuple[Mapping[str, np.ndarray], ...
 
     Args:
       what: names it, for the message.
-      pairs: (the exported file's, the detector's) of each picture: names -> arrays [N, ...], the boxes first.
+      pairs: (the exported file's, the detector's) of each picture: names -> arrays [N, ...], first the boxes [N, 4].
 
     Returns:
-      How many are found again, in words.
+      How many are found again, of the rows of the side that has more, in words.
 
     Raises:
       MismatchError: if they are fewer than `FOUND_AGAIN`, or a value is NaN or infinite.
@@ -202,16 +208,16 @@ def compare_boxes(what: str, pairs: Sequence[tuple[Mapping[str, np.ndarray], ...
     again = count = 0
     for found, expected in pairs:
         for name, values in found.items():
-            _check_finite(f"{what} `{name}`", values)
+            check_finite(f"{what} `{name}`", values)
         boxes = next(iter(expected))
-        ours, theirs = (np.reshape(each[boxes], (len(each[boxes]), -1)) for each in (found, expected))
+        ours, theirs = found[boxes], expected[boxes]
         row, other = np.nonzero(np.abs(theirs[:, None] - ours[None]).max(-1) <= SAME_BOX)
         for name, values in expected.items():
             apart = np.abs(values[row] - found[name][other])
             same = apart.max(tuple(range(1, apart.ndim)), initial=0) <= SAME_BOX
             row, other = row[same], other[same]
-        again += len(set(row.tolist()))
-        count += len(theirs)
+        again += min(len(set(row.tolist())), len(set(other.tolist())))
+        count += max(len(theirs), len(ours))
     _demand(again >= FOUND_AGAIN * count, what, f"{again} of {count}", f"{FOUND_AGAIN:.0%} of them again")
     return f"{what} {again} of {count} found again"
 

@@ -24,7 +24,6 @@ from openvino import opset13 as op
 
 from tfllv import contracts
 from tfllv.models import curve as curves
-from tfllv.ops import curve_loops
 from tfllv.runner import networks
 
 # Measured best beside other work in the cache; fewer pay for their halo rows.
@@ -75,7 +74,7 @@ class OpenVinoGraph(networks.CurveGraph):
 
     def curve_map(self, images: np.ndarray, strip_pixels: int = STRIP_PIXELS) -> np.ndarray:
         """Predicts the curve map alone; see `CurveGraph.curve_map`."""
-        small = curve_loops.sample(images, self._model.scale_factor)
+        small = self.split.shrink(images)
         result = np.empty((*small.shape[:3], self._model.curve_channels), np.float32)
         return self._run(small, result, strip_pixels, bend=False)
 

@@ -14,7 +14,10 @@ import numpy as np
 from tfllv.models import mirnet_small
 from tfllv.ops import curve_loops
 
+# Of an export: the signature that is the first half, what it takes and gives, and where `tfllv.json` tells of it.
+ESTIMATE, SMALL = "estimate", "small"
 CURVE, EXPONENT = "curve", "exponent"
+FACTS = "split"
 
 
 @dataclasses.dataclass(frozen=True)

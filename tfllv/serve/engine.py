@@ -63,7 +63,8 @@ class Engine(abc.ABC):
       tasks: what it can do: `enhance`, `segment`, `detect`.
       max_batch: pictures of equal size that it takes at once, at most.
       workers: threads that may call it at once.
-      copies: bytes it needs for each byte of a picture, besides the picture.
+      copies: bytes `run` needs for each byte of a picture, besides the picture.
+      predict_copies: bytes `predict` needs for each byte that it is given.
       facts: what `/models` says of it beside name, version and tasks.
     """
 
@@ -73,6 +74,7 @@ class Engine(abc.ABC):
     max_batch: int = 1 << 30
     workers: int = 1
     copies: int = 4
+    predict_copies: int = 4
     facts: dict[str, Any]
 
     @property
@@ -123,7 +125,7 @@ class EnhancerEngine(Engine):
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
-        """The two signatures that an export of a method has."""
+        """The two signatures that every export of a method has."""
         image, encoded = Tensor("float32", (-1, -1, -1, 3)), Tensor("str", (-1,))
         return {
             DEFAULT_SIGNATURE: Signature({"image": image}, {"image": image}),

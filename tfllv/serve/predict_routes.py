@@ -32,7 +32,7 @@ def add(app: flask.Flask, service: Service, new_work: Callable[[Service], Work])
             size = engines.check_inputs(engine.signatures[signature], inputs, service.limits)
         work.facts.update(model=engine.name, version=engine.version, signature=signature)
         assert model.batcher is not None
-        with service.memory(engine.copies * size, work), work.stage("model"):
+        with service.memory(engine.predict_copies * size, work), work.stage("model"):
             outputs: dict[str, Any] = model.batcher.call(
                 engine, lambda: engine.predict(signature, inputs, service.limits), work.deadline
             )

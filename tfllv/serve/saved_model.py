@@ -19,8 +19,8 @@ from tfllv.serve.refusals import RefusalError
 
 FACTS_FILE = "tfllv.json"
 _BOXES = "detection_boxes"
-_SPLIT, _ESTIMATE, _SMALL = "split", "estimate", "small"  # of an export of our own curve networks
 _TRIAL = (2, 48, 64)  # pictures, rows and columns of the trial run of a new version
+_LONG = (24, 600)  # rows and columns of that of its two halves, which make it smaller
 
 
 class BrokenModelError(ValueError):
@@ -39,10 +39,12 @@ class SavedModelEngine(engine.Engine):
       BrokenModelError: if it cannot be loaded, has no signature that can be served, or fails its trial run.
     """
 
+    predict_copies = 14  # float32 in, as an array and as a tensor, and out, and the picture itself twice
+
     def __init__(self, folder: pathlib.Path, *, name: str, version: int):
         self.name, self.version = name, version
         self.facts = {"source": "saved_model", **_read_facts(folder)}
-        self._split = split.from_facts(self.facts.pop(_SPLIT, None))
+        self._split = split.from_facts(self.facts.pop(split.FACTS, None))
         try:
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # whatever is wrong with it, the version before it must go on
@@ -60,13 +62,13 @@ class SavedModelEngine(engine.Engine):
                 f"{folder}: {sorted(default.inputs)} -> {sorted(default.outputs)} found; expected one picture in, and "
                 f"`image`, `labels`, `logits` or `{_BOXES}` out."
             )
-        if self.tasks != {engine.ENHANCE} or _ESTIMATE not in self._functions:
+        if self.tasks != {engine.ENHANCE} or split.ESTIMATE not in self._functions:
             self._split = None
         self._input, tensor = next(iter(default.inputs.items()))
         if tensor.shape[0] == 1:
             self.max_batch = 1
         if self._split is None:
-            self.copies = 14  # float32 in, as an array and as a tensor, and out, and the picture itself twice
+            self.copies = self.predict_copies
         try:
             self._try()
         except BrokenModelError as error:
@@ -76,9 +78,7 @@ class SavedModelEngine(engine.Engine):
 
     def _try(self) -> None:
         """Runs a dark gradient through the model, which also makes the first request as fast as the others."""
-        count = min(_TRIAL[0], self.max_batch)
-        ramp = np.linspace(0, 60, num=_TRIAL[1] * _TRIAL[2] * 3).reshape(1, *_TRIAL[1:], 3).astype(np.uint8)
-        batch = np.repeat(ramp, count, axis=0)
+        batch = np.repeat(_ramp(*_TRIAL[1:]), min(_TRIAL[0], self.max_batch), axis=0)
         default = self._signatures[engine.DEFAULT_SIGNATURE]
         image = batch if default.inputs[self._input].dtype == "uint8" else batch / np.float32(255)
         outputs = self.predict(engine.DEFAULT_SIGNATURE, {self._input: image}, Limits())
@@ -87,16 +87,20 @@ class SavedModelEngine(engine.Engine):
                 raise BrokenModelError(f"its trial run gave NaN or infinity in `{key}`.")
         if "image" in outputs and outputs["image"].shape != batch.shape:
             raise BrokenModelError(f"`image` of shape {outputs['image'].shape} for {batch.shape} found.")
-        results = self.run(list(batch))
+        self.run(list(batch))
         if self._split is not None:
-            bright = _to_levels(outputs["image"], batch.dtype).astype(int)
-            off = max(int(np.abs(one.image - exact).max()) for one, exact in zip(results, bright, strict=True))
+            pixels = _ramp(*_LONG)
+            whole = self.predict(engine.DEFAULT_SIGNATURE, {self._input: contracts.to_float(pixels)}, Limits())
+            bright = _to_levels(whole["image"], pixels.dtype).astype(int)
+            off = int(np.abs(self._bend(pixels, self._split) - bright).max())
             if off > 1:
-                raise BrokenModelError(f"`{_ESTIMATE}` gives another picture than `image`, by {off} levels of 255.")
+                raise BrokenModelError(
+                    f"`{split.ESTIMATE}` gives another picture than `image`, by {off} levels of 255."
+                )
 
     def _bend(self, pixels: np.ndarray, between: split.Split) -> np.ndarray:
         """Enhances by the network alone, on a small copy, and compiled loops over the pixels."""
-        found = self._functions[_ESTIMATE](**{_SMALL: tf.constant(between.shrink(pixels))})
+        found = self._functions[split.ESTIMATE](**{split.SMALL: tf.constant(between.shrink(pixels))})
         return between.bend(pixels, {key: value.numpy() for key, value in found.items()})
 
     def run(self, batch: Sequence[np.ndarray]) -> list[engine.Result]:
@@ -144,6 +148,11 @@ class SavedModelEngine(engine.Engine):
 
 
 _DETECTIONS = (_BOXES, "detection_scores", "detection_classes", "detection_masks")
+
+
+def _ramp(height: int, width: int) -> np.ndarray:
+    """A dark gradient, [1, height, width, 3] uint8."""
+    return np.linspace(0, 60, num=height * width * 3).reshape(1, height, width, 3).astype(np.uint8)
 
 
 def _to_levels(image: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -208,8 +217,8 @@ def _read_facts(folder: pathlib.Path) -> dict[str, Any]:
     elif isinstance(classes, list):
         first = 1 if kept.get("kind") == engine.DETECT else 0  # TFOD counts classes from 1
         kept["classes"] = {number: str(value) for number, value in enumerate(classes, first)}
-    if _SPLIT in facts:
-        kept[_SPLIT] = facts[_SPLIT]
+    if split.FACTS in facts:
+        kept[split.FACTS] = facts[split.FACTS]
     return kept if "classes" in kept else {**_read_label_map(folder), **kept}
 
 
