@@ -159,7 +159,11 @@ def test_functional_use_knows_the_shapes(built, name):
     assert_same(real, keras.Model(inputs, outputs)(images()), ROWS[name].tolerance)
 
 
-@every_network
+# Two of them take as long as all others.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("resnet_unet", "diffusion_unet"))) for name in ROWS],
+)
 def test_saved_model_agrees_when_it_is_loaded_again(tmp_path, built, name):
     # Keras says on every export how to load it.
     built[name].export(tmp_path / "saved", verbose=False)
