@@ -92,6 +92,7 @@ def test_a_batch_in_parts_is_the_batch_at_once(tmp_path, table):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_grids_are_written_and_logged_every_so_many_epochs(tmp_path, table):
     seen = []
 

@@ -71,7 +71,9 @@ def _assert_equal(one, other):
 AVERAGED = {"ema_decay": 0.9, "schedule": "cosine", "warmup_steps": 5, "accumulate_steps": 2}
 
 
-@pytest.mark.parametrize(("steps", "fields"), [((1,), {}), ((7, 8, 19), {}), ((6, 12), AVERAGED)])
+@pytest.mark.parametrize(
+    ("steps", "fields"), [((1,), {}), pytest.param((7, 8, 19), {}, marks=pytest.mark.slow), ((6, 12), AVERAGED)]
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(toy, images, tmp_path, whole, steps, fields, capsys):
     for step in steps:
         trainer = toy.make_loop(tmp_path / "run", images, tracker=Interrupt(step), **fields)

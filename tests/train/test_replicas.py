@@ -113,6 +113,7 @@ def check_small(found):
     assert found["moved"] > 1e-3
 
 
+@pytest.mark.slow
 def test_two_replicas_with_the_statistics_of_a_batch_learn_what_one_does():
     check_small(result(start("small", "mirrored", 4)))
 
