@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfllv.export import detection, detector_files, float64, litert, onnx, retell, straight, verify
+from tfllv.export import detection, detector_files, float64, litert, onnx, straight, verify
 
 NAMES = (*detection.OUTPUTS, *detector_files.RAW)
 
@@ -76,7 +76,7 @@ def save(tmp_path):
 
 def test_the_loop_over_one_picture_becomes_its_body(save):
     source = save()
-    function = straight.straighten(retell.freeze(source.signature), NAMES)
+    function = straight.straighten(source.frozen, NAMES)
     kinds = {op.type for op in function.graph.get_operations()}
     assert not {kind for kind in kinds if "While" in kind or "TensorList" in kind or "Resize" in kind}
     axes = [tf.get_static_value(op.inputs[1]) for op in function.graph.get_operations() if op.type == "Mean"]
@@ -93,7 +93,7 @@ def test_the_loop_over_one_picture_becomes_its_body(save):
 def test_in_float64_it_says_the_same_with_more_digits(save):
     source = save(two_stage=True)
     names = [*NAMES, "mask_predictions", detector_files.PROPOSALS]
-    function = float64.widen(retell.freeze(source.signature), names)
+    function = float64.widen(source.frozen, names)
     picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8)
     expected, found = source.run(picture), function(image=tf.constant(picture / np.float32(255)))
     assert found.keys() == expected.keys()
@@ -111,7 +111,7 @@ def test_in_float64_it_says_the_same_with_more_digits(save):
 )
 def test_other_loops_and_resizers_say_the_same(save, options):
     source = save(**options)
-    detector = retell.freeze(source.signature)
+    detector = source.frozen
     assert detector.once == (options.get("loops", 1) == 1 and not options.get("growing"))
     picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8)
     expected = source.run(picture)
@@ -122,7 +122,7 @@ def test_other_loops_and_resizers_say_the_same(save, options):
 
 def test_what_follows_from_what_is_given_is_computed_from_it(save):
     source = save()
-    detector = retell.freeze(source.signature)
+    detector = source.frozen
     picture = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3)).astype(np.uint8) / np.float32(255)
     free = float64.widen(detector, NAMES)(image=tf.constant(picture))
     given = float64.widen(detector, NAMES, ["raw_detection_scores"])
@@ -247,6 +247,25 @@ def test_a_file_that_computes_something_else_is_not_written(save, in_process, tm
     with pytest.raises(verify.MismatchError, match=f"expected .'{wrong}'. too"):
         detector_files.publish(source, "night", made, tmp_path / "other.onnx", kind="onnx")
     assert (tmp_path / "night.onnx").is_file() and not (tmp_path / "other.onnx").exists()
+
+
+def test_a_detector_that_does_not_say_from_what_it_chose_is_compared_in_every_number(save, tmp_path, monkeypatch):
+    source = save()
+    images = [picture[None] for picture in verify.photographs()]
+    right = [{name: value.numpy() for name, value in source.run(picture).items()} for picture in images]
+    for each in right:
+        for name in detector_files.RAW:
+            del each[name]
+    monkeypatch.setattr(verify, "run_fresh", lambda calls: [right])
+    for name in detector_files.RAW:
+        del source.frozen.outputs[name]
+    made = tmp_path / "made"
+    made.write_bytes(bytes(200))
+    agreement = detector_files.publish(source, "night", made, tmp_path / "night.onnx", kind="onnx")
+    assert "night `detection_boxes` within 0.0e+00" in agreement
+    right[1]["detection_boxes"][0, 5, 2] += np.float32(2e-5)
+    with pytest.raises(verify.MismatchError, match="night `detection_boxes`: off by"):
+        detector_files.publish(source, "night", made, tmp_path / "other.onnx", kind="onnx")
 
 
 def test_numbers_may_be_off_as_tensorflows_float32_is():

@@ -9,6 +9,7 @@ them. TFOD's graph takes one picture of 8 bits; the pictures of a batch go throu
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfllv import contracts
-from tfllv.export import graph_header, graph_pixels, product, saved_model, serving_files, signatures, verify
+from tfllv.export import graph_header, graph_pixels, product, retell, saved_model, serving_files, signatures, verify
 from tfllv.inputs import image_files
 from tfllv.records import label_map
 from tfllv.runner import networks
@@ -49,6 +50,11 @@ class Source:
     def signature(self) -> Any:
         """One picture -> all that the detector says."""
         return self.loaded.signatures[signatures.FLOATS]
+
+    @functools.cached_property
+    def frozen(self) -> retell.Detector:
+        """The signature with its weights as constants, for converters and for float64."""
+        return retell.freeze(self.signature)
 
     def run(self, picture: Any) -> dict[str, tf.Tensor]:
         """Runs the detector on [1, H, W, 3] uint8."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfllv.export import detection, float64, retell, signatures, straight, verify
+from tfllv.export import detection, float64, signatures, straight, verify
 from tfllv.inputs import image_files
 
 BOXES, CLASSES, SCORES, MASKS = "detection_boxes", "detection_classes", "detection_scores", "detection_masks"
@@ -32,8 +32,7 @@ _ROUNDING = 1e-6  # of float32, over some layers
 @contextlib.contextmanager
 def straightened(source: detection.Source) -> Iterator[pathlib.Path]:
     """Saves a detector for converters: `serving_default`, `image` [1, H, W, 3] float32 in [0, 1] -> TFOD's outputs."""
-    detector = retell.freeze(source.signature)
-    function = straight.straighten(detector, (*detection.OUTPUTS, *RAW, PROPOSALS))
+    function = straight.straighten(source.frozen, (*detection.OUTPUTS, *RAW, PROPOSALS))
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(tf.Module(), folder, signatures={signatures.FLOATS: function}, options=options)
@@ -65,21 +64,25 @@ def compare(source: detection.Source, name: str, path: pathlib.Path, *, kind: st
     images = [picture[None] / np.float32(255) for picture in pictures]
     call = {"kind": kind, "path": path, "signature": signatures.FLOATS, "inputs": images}
     (found,) = verify.run_fresh([call])
-    detector = retell.freeze(source.signature)
-    missing = sorted({*detection.OUTPUTS, *RAW, PROPOSALS} & detector.outputs.keys() - found[0].keys())
+    missing = sorted({*detection.OUTPUTS, *RAW, PROPOSALS} & source.frozen.outputs.keys() - found[0].keys())
     if missing:
         raise verify.MismatchError(f"{name}: outputs {sorted(found[0])} found; expected {missing} too.")
     for key, values in ((key, each[key]) for each in found for key in each):
         verify.check_finite(f"{name} `{key}`", values)
+    # TensorFlow's own float32 shows that float64 computes the same, and how far rounding goes in this network.
+    own = [{key: value.numpy() for key, value in source.run(picture[None]).items()} for picture in pictures]
+    if not set(RAW) <= found[0].keys():  # it does not say from what it chose
+        pairs = {
+            key: [(one[key], right[key]) for one, right in zip(found, own, strict=True)] for key in sorted(found[0])
+        }
+        return ", ".join(verify.compare_all(f"{name} `{key}`", pairs[key], "float32") for key in pairs)
     given = [key for key in (PROPOSALS, RAW[1], BOXES) if key in found[0]]
-    truth = float64.widen(detector, (*found[0], _MASKS_OF_CLASSES), given)
+    truth = float64.widen(source.frozen, (*found[0], _MASKS_OF_CLASSES), given)
 
     def exact(image: np.ndarray, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         chosen = {key: tf.constant(rows[key]) for key in given}
         return {key: value.numpy() for key, value in truth(image=tf.constant(image), **chosen).items()}
 
-    # TensorFlow's own float32 shows that float64 computes the same, and how far rounding goes in this network.
-    own = [{key: value.numpy() for key, value in source.run(picture[None]).items()} for picture in pictures]
     ours, theirs = (
         [(rows, exact(image, rows)) for image, rows in zip(images, side, strict=True)] for side in (found, own)
     )
@@ -118,7 +121,7 @@ def _computed(
     found: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The outputs that are numbers, of one picture, and what they should be."""
-    pairs = {key: (found[key], right[key]) for key in RAW if key in found}
+    pairs = {key: (found[key], right[key]) for key in RAW}
     if MASKS in found and _MASKS_OF_CLASSES in right:
         every = right[_MASKS_OF_CLASSES]
         classes = np.clip(found[CLASSES][0].astype(int) - 1, 0, every.shape[1] - 1)
