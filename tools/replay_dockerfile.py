@@ -251,7 +251,7 @@ def wait_for_child(outer: subprocess.Popen[bytes]) -> int:
     """The process id of what runs in the namespaces: the child of `unshare`."""
     for _ in range(100):
         children = pathlib.Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        if children and pathlib.Path(f"/proc/{children[0]}/root").resolve() != pathlib.Path("/"):
+        if children and pathlib.Path("/proc", children[0], "root").resolve() != pathlib.Path("/"):
             return int(children[0])
         time.sleep(0.1)
     raise RuntimeError("The image's process did not start.")
